@@ -325,3 +325,83 @@ async fn statement_is_that_of_the_engine(
     }
     Ok(())
 }
+
+/// A name that ends in `/` or has a `*` means several objects, which are loaded in the order of their keys.
+#[rstest]
+#[tokio::test]
+async fn prefix_and_pattern_load_each_object(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    let account = &test_env.fixture.account;
+    let settings = test_env.settings().with("UPLOAD_PREFIX", "uploads/");
+    for (key, id) in [("uploads/a/2.csv", 2), ("uploads/a/1.csv", 1), ("uploads/a/b/3.csv", 3), ("uploads/c/4.json", 4)]
+    {
+        let body = if key.ends_with("json") { format!("{{\"id\":{id}}}\n") } else { format!("id\n{id}\n") };
+        account.put(key, body).await?;
+    }
+    account.put("uploads/a/_SUCCESS", "").await?;
+    account.put("uploads/a/", "").await?;
+    let address = |key: &str| format!("s3://{}/{key}", account.bucket);
+    let load = async |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| address(name)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        spillway(&settings, &[&["load"], &names[..]].concat()).await
+    };
+    let pattern = load(&["uploads/a/*.csv"]).await?.ensure_code(0)?;
+    let lines: Vec<&str> = pattern.stdout.lines().collect();
+    ensure!(
+        lines.len() == 3 && lines[0].contains("a/1.csv: loaded") && lines[1].contains("a/2.csv: loaded"),
+        "{lines:?}"
+    );
+    ensure!(lines[2].starts_with("2 files: 2 loaded"), "{lines:?}");
+    let folder = load(&["uploads/"]).await?.ensure_code(0)?;
+    ensure!(folder.stdout.contains("2 files: 2 loaded"), "{folder:?}");
+    ensure!(folder.stderr.contains("skipped 1 object whose name"), "{folder:?}");
+    let count = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{FIXTURE_TABLE}")).await?;
+    assert_eq!(count, [[Some("4".to_owned())]]);
+    // What Spillway has written is skipped, in one line.
+    account.put("uploads/a/5.csv", "id\n5\n").await?;
+    let all = load(&["**/*.csv"]).await?.ensure_code(0)?;
+    ensure!(all.stdout.contains("a/5.csv: loaded"), "{all:?}");
+    ensure!(all.stderr.contains("skipped 3 objects that Spillway itself has written"), "{all:?}");
+    assert_eq!(all.stderr.matches("skipped").count(), 1, "{all:?}");
+    for missing in ["uploads/no/", "uploads/no*.csv"] {
+        let ended = load(&[missing]).await?.ensure_code(1)?;
+        let text = format!("there is no object to load below or matching {}", address(missing));
+        ensure!(ended.stderr.contains(&text), "{ended:?}");
+    }
+    let missing = load(&["uploads/no.csv"]).await?.ensure_code(1)?;
+    ensure!(missing.stdout.contains(&format!("there is no object {}", address("uploads/no.csv"))), "{missing:?}");
+    ensure!(!missing.stdout.contains("gone"), "{missing:?}");
+    let json = spillway(&settings, &["load", &address("uploads/no/"), "--json"]).await?.ensure_code(1)?.json()?;
+    assert_eq!(json["files"][0]["error"]["kind"], serde_json::json!("source_missing"), "{json}");
+    Ok(())
+}
+
+/// A file whose rows another one has replaced is not simply "already loaded".
+#[rstest]
+#[tokio::test]
+async fn replaced_file_names_the_file_that_has_the_table(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    let (old, new) = (site.file("old.csv", "id\n1\n")?, site.file("new.csv", "id\n2\n")?);
+    let later = std::time::SystemTime::now() + Duration::from_secs(60);
+    std::fs::File::options().write(true).open(&new)?.set_modified(later)?;
+    let load = async |file: &str, more: &[&str]| {
+        let arguments = [&["load", file, "--table", TABLE, "--mode", "replace"], more].concat();
+        spillway(&site.settings(), &arguments).await?.ensure_code(0)
+    };
+    load(&old, &[]).await?;
+    let same = load(&old, &[]).await?;
+    ensure!(same.stdout.contains("already loaded") && !same.stdout.contains("replaced"), "{same:?}");
+    load(&new, &[]).await?;
+    let replaced = load(&old, &[]).await?;
+    ensure!(replaced.stdout.contains("but its rows are gone: file://"), "{replaced:?}");
+    ensure!(replaced.stdout.contains("/new.csv (changed at "), "{replaced:?}");
+    ensure!(replaced.stderr.contains("add --again to replace the table with this file once more"), "{replaced:?}");
+    load(&old, &["--again"]).await?;
+    assert_eq!(site.value(&format!("SELECT id FROM {{schema}}.{TABLE}")).await?, "1");
+    Ok(())
+}

@@ -81,6 +81,7 @@ PutObject               | task                | glue-plans glue-runs            
 DeleteObject            | task                | glue-plans glue-runs              | s3:DeleteObject
 GetJobRun               | trigger ingest task | glue-job                          | glue:GetJobRun
 GetJobRuns              | task                | glue-job                          | glue:GetJobRuns
+GetJob                  | trigger ingest task | glue-job                          | glue:GetJob
 StartJobRun             | task                | glue-job                          | glue:StartJobRun
 PutEvents               | trigger ingest task | event-bus                         | events:PutEvents
 ChangeMessageVisibility | trigger             | upload-queue                      | sqs:ChangeMessageVisibility

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::object::ObjectRef;
 
+/// How patterns match, as in a shell.
 /// A file as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileName {

@@ -1,11 +1,11 @@
-//! Patterns of local files. A shell expands them before the command sees them, unless they are quoted.
+//! Patterns of local files and of objects. A shell expands those of files before the command sees them, unless they are quoted.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
+use glob::{MatchOptions, Pattern, PatternError};
 use spillway_core::error::{Error, ErrorKind, Result};
 
 /// As in a shell, `*` and `?` match no dot at the beginning of a name.
@@ -49,20 +49,63 @@ pub(crate) fn expand(name: &OsStr) -> Result<Vec<OsString>> {
     }
 }
 
+/// The objects below a prefix, or those whose keys match a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ObjectPattern {
+    pub(crate) bucket: String,
+    /// The beginning of all keys.
+    pub(crate) prefix: String,
+    pattern: Option<Pattern>,
+}
+
+impl ObjectPattern {
+    /// Parses a name that ends with `/` or contains `*`; `None` for the name of one object or of a local file.
+    ///
+    /// # Errors
+    /// When the pattern is invalid.
+    pub(crate) fn of(name: &OsStr) -> Result<Option<Self>> {
+        let address =
+            name.to_str().and_then(|text| text.strip_prefix("s3://")).and_then(|address| address.split_once('/'));
+        let Some((bucket, key)) = address.filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty()) else {
+            return Ok(None);
+        };
+        let key = match key.ends_with('/') {
+            true if !key.contains('*') => {
+                return Ok(Some(Self { bucket: bucket.to_owned(), prefix: key.to_owned(), pattern: None }));
+            }
+            true => format!("{key}**"),
+            false if !key.contains('*') => return Ok(None),
+            false => key.to_owned(),
+        };
+        // A key may contain the other special characters.
+        let escaped = key.replace('[', "[[]").replace('?', "[?]");
+        let pattern = Pattern::new(&escaped).map_err(|error| not_a_pattern(&name.to_string_lossy(), error))?;
+        let prefix = key.split('*').next().unwrap_or_default().to_owned();
+        Ok(Some(Self { bucket: bucket.to_owned(), prefix, pattern: Some(pattern) }))
+    }
+
+    /// Whether the key of an object below the prefix matches.
+    pub(crate) fn matches(&self, key: &str) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.matches_with(key, OPTIONS))
+    }
+}
+
 /// The part of a pattern with this text.
 fn part(text: &str) -> Result<Part<'_>> {
     match text {
         "**" => Ok(Part::Folders),
-        _ if text.contains("**") => {
-            let message = format!("{text} is not a pattern; ** must be a whole part of the path, as in data/**/*.csv");
-            Err(Error::new(ErrorKind::EventInvalid, message))
-        }
         // Only stars and question marks are special: brackets are common in names.
-        _ if text.contains(['*', '?']) => Pattern::new(&text.replace('[', "[[]")).map(Part::Names).map_err(|error| {
-            Error::new(ErrorKind::EventInvalid, format!("{text} is not a pattern")).with_source(error)
-        }),
+        _ if text.contains(['*', '?']) => {
+            let pattern = Pattern::new(&text.replace('[', "[[]"));
+            pattern.map(Part::Names).map_err(|error| not_a_pattern(text, error))
+        }
         _ => Ok(Part::Name(text)),
     }
+}
+
+fn not_a_pattern(text: &str, cause: PatternError) -> Error {
+    let message = format!("{text} is not a pattern; ** must be a whole part of the path, as in data/**/*.csv");
+    Error::new(ErrorKind::EventInvalid, message).with_source(cause)
 }
 
 fn matching_files(pattern: &str) -> Result<BTreeSet<PathBuf>> {
@@ -165,6 +208,23 @@ mod tests {
         assert_eq!(found("no-such-file.csv").unwrap(), ["no-such-file.csv"]);
         let wrong = found("a**/1.csv").unwrap_err();
         assert!(wrong.to_string().contains("** must be a whole part"), "{wrong}");
+    }
+
+    #[test]
+    fn pattern_of_objects_has_a_prefix() {
+        let of = |text: &str| ObjectPattern::of(OsStr::new(text)).unwrap();
+        for text in ["s3://b/a.csv", "s3://b/a?.csv", "a/*.csv", "s3://b", "s3://b/"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+        let folder = of("s3://b/in/2026/").unwrap();
+        assert_eq!((folder.bucket.as_str(), folder.prefix.as_str()), ("b", "in/2026/"));
+        assert!(folder.matches("in/2026/x/a.csv"));
+        let files = of("s3://b/in/*/a[1]*.csv").unwrap();
+        assert_eq!(files.prefix, "in/");
+        assert!(files.matches("in/x/a[1]b.csv") && !files.matches("in/x/a1.csv") && !files.matches("in/x/y/a[1].csv"));
+        assert!(of("s3://b/**/*.csv").unwrap().matches("x/y/a.csv"));
+        assert!(of("s3://b/in/*/").unwrap().matches("in/x/y/a.csv"));
+        assert!(ObjectPattern::of(OsStr::new("s3://b/a**.csv")).is_err());
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl CheckItem {
     }
 }
 
-/// Checks the settings, S3, the upload queue, the secret, the database, the ledger, Glue and the tasks.
+/// Checks the settings, S3, the upload queue, the secret, the database, the ledger, Glue, the tasks and the Glue job.
 pub(crate) async fn check(
     context: &Context,
     surroundings: Surroundings<'_>,
@@ -98,6 +98,7 @@ pub(crate) async fn check(
     items.extend(lake(context).await);
     items.extend(raw_zone(context).await);
     items.push(delivery::tasks(surroundings.launcher).await);
+    items.extend(delivery::glue_job(context).await);
     Check { ok: items.iter().all(|item| item.ok), items }
 }
 

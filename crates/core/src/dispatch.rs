@@ -21,6 +21,7 @@ use tracing::{info, warn};
 pub use self::batch::BatchResult;
 pub use self::extract::ExtractReport;
 pub use self::run::RequestResult;
+pub use self::terminal::{ObjectPage, Objects};
 
 use crate::aws::sdk_config;
 use crate::catalog::Catalog;

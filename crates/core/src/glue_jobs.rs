@@ -8,6 +8,8 @@ use aws_sdk_glue::config::http::HttpResponse;
 use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{JobRun, JobRunState};
 
+use jiff::Timestamp;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// The argument with the identity of the object version. The job refuses any other version.
@@ -50,6 +52,17 @@ pub(crate) enum RunState {
     FailedForGood(String),
 }
 
+/// A run, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunDescription {
+    /// Whether it may still load its file.
+    pub(crate) is_under_way: bool,
+    /// Glue's name of its state.
+    pub(crate) state: String,
+    /// When it was started.
+    pub(crate) started_at: Option<Timestamp>,
+}
+
 impl GlueJobs {
     pub(crate) fn new(config: &SdkConfig, settings: GlueJobSettings) -> Self {
         Self { client: Client::new(config), settings }
@@ -78,6 +91,29 @@ impl GlueJobs {
     pub(crate) async fn state(&self, run: &str) -> Result<RunState> {
         let found = self.find(run).await?;
         Ok(found.map_or_else(|| RunState::Failed("Glue does not know the run".to_owned()), |run| state_of(&run)))
+    }
+
+    /// Returns what Glue says about a run, for people; `None` if Glue does not know the run.
+    pub(crate) async fn describe_run(&self, run: &str) -> Result<Option<RunDescription>> {
+        let Some(found) = self.find(run).await? else { return Ok(None) };
+        let state = found.job_run_state().map_or("UNKNOWN", JobRunState::as_str).to_owned();
+        let started_at = found.started_on().and_then(|time| Timestamp::from_second(time.secs()).ok());
+        Ok(Some(RunDescription { is_under_way: state_of(&found) == RunState::UnderWay, state, started_at }))
+    }
+
+    /// Returns what the job is, for people. Starts nothing.
+    ///
+    /// # Errors
+    /// Also when the job does not exist.
+    pub(crate) async fn describe(&self) -> Result<String> {
+        let response = self.client.get_job().job_name(&self.settings.job).send().await;
+        let response = response.map_err(|error| self.failure("GetJob", error))?;
+        let job = response.job().ok_or_else(|| Error::new(ErrorKind::Service, "Glue returned no job"))?;
+        let mut text = format!("the job {}", self.settings.job);
+        if let Some(runs) = job.execution_property().map(|property| property.max_concurrent_runs()) {
+            text += &format!(", at most {runs} runs at a time");
+        }
+        Ok(text)
     }
 
     /// Returns the id of the object version that a run loads; `None` if Glue does not know the run, or it names no version.

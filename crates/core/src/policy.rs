@@ -65,7 +65,8 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             Never,
             FallBack,
             true,
-            "check the server's certificate and RDS_CA_FILE, or set RDS_TLS=off to send plain text",
+            "check the server's certificate and RDS_CA_FILE, or set RDS_TLS=off to send plain text; until then, every file falls back; \
+             then replay the fallback",
         ),
         ErrorKind::Credentials => (
             FreshCredentials(Duration::from_secs(60)),
@@ -77,8 +78,8 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             Never,
             FallBack,
             false,
-            "create the database or schema if the message says that it is missing; otherwise run the GRANT statements that the message \
-             or a check request contains; then replay the fallback",
+            "create the database or schema if the message says that it is missing; otherwise grant what is missing, as the message or a \
+             check request says; then replay the fallback",
         ),
         ErrorKind::TableMismatch => (
             Never,
@@ -136,12 +137,20 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             Never,
             Fail,
             false,
-            "raise the timeout of the function, or lower INLINE_MAX_BYTES so that a task loads the file",
+            "the file is tried again; if it never has enough time, lower INLINE_MAX_BYTES so that a task loads it, or raise the timeout of \
+             the function",
         ),
-        ErrorKind::Interrupted => (Never, Fail, false, "start the process again"),
+        ErrorKind::Interrupted => (
+            Never,
+            Fail,
+            false,
+            "no action needed in a stack: the next event or sweep loads the file; start a process of your own again",
+        ),
         ErrorKind::Settings => (Never, Fail, true, "correct the setting, then deploy again"),
         // Without credentials this attempt cannot have committed anything, so its rows can go to the fallback.
-        ErrorKind::SecretInvalid => (Never, FallBack, true, "correct the secret, then replay the fallback"),
+        ErrorKind::SecretInvalid => {
+            (Never, FallBack, true, "correct the secret; until then, every file falls back; then replay the fallback")
+        }
         ErrorKind::EventInvalid => (Never, Fail, true, "send an S3 event or a request in the documented form"),
     };
     Policy { retry, action, alert, hint }

@@ -77,6 +77,9 @@ pub struct Report {
     /// The load mode of the earlier load, for a file that was loaded before with another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier_load_mode: Option<String>,
+    /// The file that has replaced the table since, for a file that was loaded before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<String>,
     /// Rows read from the file.
     pub rows_parsed: u64,
     /// Rows of this object that are in the table or the fallback. A merge stores only the last of several rows with the
@@ -143,6 +146,7 @@ impl Report {
             table: None,
             load_mode: None,
             earlier_load_mode: None,
+            replaced_by: None,
             rows_parsed: 0,
             rows_stored: 0,
             rows_updated: 0,

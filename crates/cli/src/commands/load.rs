@@ -25,7 +25,7 @@ use self::document::{FileDocument, LoadDocument};
 use crate::database::DatabaseOptions;
 use crate::exit::{self, Exit};
 use crate::file_name::{FileName, is_empty_marker, is_in_s3};
-use crate::file_pattern::expand;
+use crate::file_pattern::{ObjectPattern, expand};
 use crate::numbers::counted;
 use crate::output::{Format, Style, Styles};
 use crate::progress;
@@ -39,7 +39,7 @@ use crate::table_options::TableOptions;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: spillway load data/*.csv --to mysql://loader@db.example/shop --table orders")]
 pub(crate) struct Arguments {
-    /// Files, patterns such as 'data/*.csv', s3://bucket/key, or - for standard input
+    /// Files, patterns such as 'data/*.csv' or 's3://bucket/in/*.csv', s3://bucket/key, s3://bucket/prefix/, or - for standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<OsString>,
     #[command(flatten)]
@@ -64,6 +64,9 @@ struct Loader<'a> {
     dispatcher: Option<Dispatcher>,
     /// The kinds of errors whose advice was printed.
     hinted: HashSet<ErrorKind>,
+    /// The results so far.
+    document: LoadDocument,
+    exit: Exit,
 }
 
 /// Runs the command.
@@ -83,26 +86,32 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         local: None,
         dispatcher: None,
         hinted: HashSet::new(),
+        document: LoadDocument::default(),
+        exit: Exit::Done,
     };
     if files.iter().any(|file| is_in_s3(file)) {
         loader.log_in().await?;
     }
-    let mut results = Vec::with_capacity(files.len());
-    let mut exit = Exit::Done;
+    let mut remaining = files.len();
     for file in &files {
-        let result = Box::pin(loader.load(file)).await;
-        exit = exit.and(result.as_ref().map_or_else(Exit::of, Exit::of_report));
-        let is_interrupted = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted);
-        results.push(loader.print(&file.to_string_lossy(), result));
+        remaining -= 1;
+        let is_interrupted = match ObjectPattern::of(file)? {
+            Some(pattern) => Box::pin(loader.load_matching(&file.to_string_lossy(), &pattern)).await,
+            None => {
+                let result = Box::pin(loader.load(file)).await;
+                loader.add(&file.to_string_lossy(), result)
+            }
+        };
         if is_interrupted {
             break;
         }
     }
     loader.close().await;
-    let document = LoadDocument::of(results, files.len());
+    let Loader { mut document, exit, .. } = loader;
+    document.not_tried = remaining;
     if session.output.format() == Format::Json {
         session.output.result(&document, |_| String::new());
-    } else if files.len() > 1 {
+    } else if document.count() > 1 {
         session.output.result(&document, |styles| document.summary(styles));
     }
     for step in document.next_steps() {
@@ -145,6 +154,56 @@ impl Loader<'_> {
         }
         if let Some(dispatcher) = &self.dispatcher {
             dispatcher.close().await;
+        }
+    }
+
+    /// Prints the result of a file and adds it to the results. Returns whether the command was interrupted.
+    fn add(&mut self, file: &str, result: Result<Report>) -> bool {
+        self.exit = self.exit.and(result.as_ref().map_or_else(Exit::of, Exit::of_report));
+        let is_interrupted = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted);
+        let result = self.print(file, result);
+        // A bucket may have more objects than fit into memory. Only a document for scripts lists all of them.
+        self.document.add(result, self.session.output.format() == Format::Json);
+        is_interrupted
+    }
+
+    /// Loads the objects that match a pattern, in the order of their keys. Returns whether the command was interrupted.
+    async fn load_matching(&mut self, name: &str, pattern: &ObjectPattern) -> bool {
+        let Some(mut pages) = self.dispatcher.as_ref().map(|found| found.objects(&pattern.bucket, &pattern.prefix))
+        else {
+            return self.add(name, Err(Error::new(ErrorKind::Internal, "the dispatcher is missing")));
+        };
+        let (mut found, mut own, mut others) = (0, 0, 0);
+        loop {
+            let page = match pages.next(|key| pattern.matches(key)).await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
+                Err(error) => return self.add(name, Err(error.for_object(name))),
+            };
+            (own, others) = (own + page.own, others + page.others);
+            for object in page.objects {
+                found += 1;
+                let file = object.to_string();
+                let result = Box::pin(self.load_object(object)).await;
+                if self.add(&file, result) {
+                    return true;
+                }
+            }
+        }
+        for (count, why) in
+            [(own, "that Spillway itself has written"), (others, "whose names are not those of data files")]
+        {
+            if count > 0 {
+                self.session.output.note(&format!(
+                    "{}: skipped {} {why}",
+                    printable(name),
+                    counted(count as u64, "object")
+                ));
+            }
+        }
+        match found {
+            0 => self.add(name, Err(no_object(name))),
+            _ => false,
         }
     }
 
@@ -220,6 +279,11 @@ impl Loader<'_> {
             }
         }
     }
+}
+
+fn no_object(name: &str) -> Error {
+    Error::new(ErrorKind::SourceMissing, format!("there is no object to load below or matching {name}"))
+        .advised("check the name; a name that ends in / means all objects below it, and * is a pattern")
 }
 
 /// The result of a file on one line.

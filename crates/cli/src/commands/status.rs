@@ -52,6 +52,8 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
         Some(_) => {
             let has_no_row = status["ledger"]["error"].is_null() && list(&status["ledger"]["rows"]).is_empty();
             match status["state"].as_str() {
+                // Without the ledger, the other places do not show everything.
+                _ if status["ledger"]["error"].is_string() => true,
                 Some("fell_back" | "rejected" | "unknown") => true,
                 // It may have been loaded into another database.
                 Some("loaded") => has_no_row,
@@ -135,6 +137,12 @@ fn of_file(status: &Value, styles: Styles) -> String {
     let object = &status["object"];
     if object.is_object() {
         lines.push_str(&format!("object    {}\n", stored(object)));
+    }
+    let run = &status["glue_run"];
+    if run.is_object() {
+        let since = run["started_at"].as_str().map(|time| format!(" since {}", printable(time))).unwrap_or_default();
+        let state = run["state"].as_str().map_or_else(|| "unknown".to_owned(), printable);
+        lines.push_str(&format!("Glue run  {} of the job {}{since}: {state}\n", text(&run["run"]), text(&run["job"])));
     }
     for moved in list(&status["moved"]) {
         lines.push_str(&format!("moved to  {}\n", stored(moved)));

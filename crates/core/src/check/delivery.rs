@@ -76,6 +76,15 @@ pub(super) async fn tasks(launcher: Option<&Launcher>) -> CheckItem {
     of_last_task(launcher.last_start_failure().await, found)
 }
 
+/// The item of the Glue job; none without `GLUE_JOB`. Only a run could test whether a task may start it.
+pub(super) async fn glue_job(context: &Context) -> Option<CheckItem> {
+    let jobs = context.glue_jobs.as_ref()?;
+    let min_bytes = jobs.settings().min_bytes;
+    let tried = "read the Glue job for files that outgrow a task; no run was started";
+    let found = jobs.describe().await.map(|job| Some(format!("{job}; it gets files of {min_bytes} bytes and more")));
+    Some(CheckItem::of("glue_job", tried, found))
+}
+
 fn of_last_task(last: Result<Option<String>>, found: String) -> CheckItem {
     match last {
         Ok(None) => CheckItem::passed(TASKS, TRIED_TASKS, Some(found)),

@@ -96,7 +96,10 @@ impl<C: LoadConnection> Database<C> {
     async fn begin_on(&self, connection: &mut C, request: &Request<'_>) -> Result<BeginResult<C::Plan>> {
         let (file, ledger) = (request.file, self.ledger());
         ledger.ensure(connection, self.ledger_columns()).await?;
-        if let Some(entry) = ledger.find_done(connection, &file.source.id).await? {
+        if let Some(mut entry) = ledger.find_done(connection, &file.source.id).await? {
+            if self.options.claims_table() {
+                ledger.add_replacement(connection, &file.table, (&file.source.id, &mut entry)).await?;
+            }
             return Ok(BeginResult::NotNeeded(entry, true));
         }
         let planned = connection.plan(request).await;

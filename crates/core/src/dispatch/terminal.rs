@@ -7,7 +7,8 @@ use crate::object::ObjectRef;
 use crate::pipeline::{Operator, ask};
 use crate::report::Report;
 use crate::request::Request;
-use crate::route::Route;
+use crate::route::{Prefixes, Route, is_file};
+use crate::store::read::Pages;
 
 impl Dispatcher {
     /// A dispatcher for a command: the person who runs it reads each error, and standard output is for its result. It writes no metrics.
@@ -62,6 +63,12 @@ impl Dispatcher {
         }
     }
 
+    /// The objects below a prefix.
+    pub fn objects(&self, bucket: &str, prefix: &str) -> Objects {
+        let prefixes = self.context.settings.prefixes.clone();
+        Objects { pages: self.context.store.list(bucket, prefix), bucket: bucket.to_owned(), prefixes }
+    }
+
     /// Closes the connections.
     pub async fn close(&self) {
         self.context.destinations.close().await;
@@ -89,5 +96,47 @@ impl Dispatcher {
                 | Request::GlueRun { .. },
             ) => self.read_ledger(deadline).await,
         }
+    }
+}
+
+/// The objects below a prefix, page by page, in the order of their keys.
+#[derive(Debug)]
+pub struct Objects {
+    pages: Pages,
+    bucket: String,
+    prefixes: Prefixes,
+}
+
+/// One page of objects.
+#[derive(Debug, Default)]
+pub struct ObjectPage {
+    /// The objects to load.
+    pub objects: Vec<ObjectRef>,
+    /// Number of objects that Spillway itself writes.
+    pub own: usize,
+    /// Number of objects that are no data files by their names.
+    pub others: usize,
+}
+
+impl Objects {
+    /// The next page, with the keys that pass a test; `None` after the last one.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn next(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<Option<ObjectPage>> {
+        let Some(listed) = self.pages.next().await? else { return Ok(None) };
+        let mut page = ObjectPage::default();
+        for object in listed.into_iter().map(|listed| ObjectRef::new(&self.bucket, listed.key)) {
+            if !is_wanted(&object.key) || object.key.ends_with('/') {
+                continue;
+            }
+            let route = Route::of_requested(&object, &self.prefixes);
+            match (route == Route::Ingest, is_file(&object.key)) {
+                (true, true) => page.objects.push(object),
+                (true, false) => page.others += 1,
+                (false, _) => page.own += 1,
+            }
+        }
+        Ok(Some(page))
     }
 }

@@ -14,7 +14,7 @@ use super::{
     WORKER_CHARACTERS, from_and_when, truncated, utc,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{ObjectRef, ObjectVersion};
+use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::table_name::TableName;
 
 /// Number of digits of an id that messages show. Commands accept an id that is shortened to them.
@@ -171,6 +171,26 @@ impl SqlLedger<'_> {
         Ok(current.is_some_and(|current| current.is_newer_than(source)))
     }
 
+    /// Adds to the entry of a loaded source the source that has replaced the table since, if any. Takes no lock.
+    pub(crate) async fn add_replacement<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        table: &TableName,
+        (id, entry): (&SourceId, &mut LedgerEntry),
+    ) -> Result<()> {
+        if entry.state != LedgerState::Loaded {
+            return Ok(());
+        }
+        let table = table.unique_text();
+        let rows = self.query(connection, "cannot read the ledger", CURRENT, &[table.as_ref().into()]).await?;
+        if let Some(current) = rows.first().map(CurrentSource::read).transpose()?
+            && current.source_id != id.as_str()
+        {
+            entry.replaced_by = Some(current.description()?);
+        }
+        Ok(())
+    }
+
     /// Writes into the claimed row that a newer file has replaced the table, and commits.
     async fn end_as_superseded<C: LedgerConnection>(
         &self,
@@ -238,6 +258,7 @@ fn new_entry(claim: &Claim<'_>, state: LedgerState, rows_parsed: u64, reason: St
         committed_at: None,
         reason: Some(reason),
         load_mode: None,
+        replaced_by: None,
     }
 }
 
@@ -263,13 +284,17 @@ impl CurrentSource {
         if !self.is_newer_than(claim.source) {
             return Ok(None);
         }
-        let newer = ObjectRef::new(&self.bucket, &self.key);
-        let changed = match self.modified_micros {
-            Some(micros) => format!(" (changed at {})", utc(time(micros)?)),
-            None => String::new(),
-        };
-        let reason = format!("the newer file {newer}{changed} has already replaced the table");
+        let reason = format!("the newer file {} has already replaced the table", self.description()?);
         Ok(Some(new_entry(claim, LedgerState::Superseded, 0, reason)))
+    }
+
+    /// The object, and when it was changed.
+    fn description(&self) -> Result<String> {
+        let object = ObjectRef::new(&self.bucket, &self.key);
+        Ok(match self.modified_micros {
+            Some(micros) => format!("{object} (changed at {})", utc(time(micros)?)),
+            None => object.to_string(),
+        })
     }
 
     /// Whether this source is newer than another, so that its rows stay in the table.

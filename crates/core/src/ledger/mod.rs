@@ -118,6 +118,8 @@ pub struct LedgerEntry {
     pub reason: Option<String>,
     /// The load mode of the load; `None` if it is unknown, or if nothing was loaded.
     pub load_mode: Option<String>,
+    /// The file that has replaced the table since, with the time of its change, if the rows of this one are gone.
+    pub replaced_by: Option<String>,
 }
 
 impl LedgerEntry {
@@ -128,7 +130,11 @@ impl LedgerEntry {
             (LedgerState::Superseded, None) => "a newer file has already replaced the table".to_owned(),
             (LedgerState::Duplicate, None) => "the same content was loaded before".to_owned(),
             (LedgerState::Loaded | LedgerState::FellBack | LedgerState::Rejected, _) => {
-                format!("it was loaded {}", from_and_when(&self.object, self.committed_at))
+                let loaded = format!("it was loaded {}", from_and_when(&self.object, self.committed_at));
+                match &self.replaced_by {
+                    Some(file) => format!("{loaded}, but its rows are gone: {file} has replaced the table since"),
+                    None => loaded,
+                }
             }
         }
     }
@@ -301,6 +307,7 @@ mod tests {
             committed_at: Some("2026-11-30T08:40:01.5Z".parse().unwrap()),
             reason: reason.map(str::to_owned),
             load_mode: None,
+            replaced_by: None,
         };
         let loaded = entry(LedgerState::Loaded, None);
         assert_eq!(loaded.explanation(), "it was loaded from file://laptop/data/a.csv at 2026-11-30 08:40:01 UTC");

@@ -345,5 +345,6 @@ pub(crate) fn entry(row: &Row) -> Result<LedgerEntry> {
         committed_at: row.optional_integer(6)?.map(time).transpose()?,
         reason: row.optional_text(7)?,
         load_mode: row.optional_text(8)?.filter(|mode| !mode.is_empty()),
+        replaced_by: None,
     })
 }

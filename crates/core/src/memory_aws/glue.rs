@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Call, Reply, State};
 
-const OPERATIONS: [&str; 11] = [
+const OPERATIONS: [&str; 12] = [
     "GetDatabase",
     "GetTable",
     "CreateTable",
@@ -16,6 +16,7 @@ const OPERATIONS: [&str; 11] = [
     "StartJobRun",
     "GetJobRun",
     "GetJobRuns",
+    "GetJob",
 ];
 
 /// The name of the operation that a request asks for, and the table that it is about.
@@ -64,10 +65,14 @@ impl State {
             },
             "StartJobRun" => {
                 let id = format!("jr_{}", self.job_runs.len() + 1);
-                self.job_runs.insert(0, json!({"Id": id, "JobRunState": "STARTING", "Arguments": input["Arguments"]}));
+                self.job_runs.insert(0, json!({"Id": id, "JobRunState": "STARTING", "StartedOn": 1_764_547_200, "Arguments": input["Arguments"]}));
                 reply(200, &json!({"JobRunId": id}))
             }
             "GetJobRun" => found("JobRun", self.job_runs.iter().find(|run| run["Id"] == input["RunId"])),
+            "GetJob" if input["JobName"] == "large-files" => {
+                reply(200, &json!({"Job": {"Name": "large-files", "ExecutionProperty": {"MaxConcurrentRuns": 3}}}))
+            }
+            "GetJob" => error(400, "EntityNotFoundException"),
             "GetJobRuns" => reply(200, &json!({"JobRuns": self.job_runs})),
             _ => reply(200, &json!({"Errors": []})),
         }

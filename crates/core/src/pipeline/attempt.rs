@@ -1,5 +1,6 @@
 //! One attempt at one object version: its lease, its deadline, and the state of its COMMIT.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::pattern::KeyParts;
 use crate::pipeline::attempt_notes::AttemptNote;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
 use crate::pipeline::raw_catalog::{self, RawResult};
-use crate::pipeline::{AfterLoad, Context, Dedupe, TableConfig};
+use crate::pipeline::{AfterLoad, Context, Dedupe, TableConfig, rejects};
 use crate::reader::{FileReader, ValueScan};
 use crate::report::{Outcome, Report};
 use crate::request::invalid;
@@ -73,6 +74,8 @@ pub(crate) struct Attempt<'a> {
     hint: Mutex<Option<String>>,
     /// Why the Glue job does not load the file, for the report.
     pub(super) no_glue_job: Mutex<Option<String>>,
+    /// Whether this attempt may have written rejected records.
+    has_written_rejects: AtomicBool,
     /// The object with the rows in the lake, for the report.
     lake_key: Mutex<Option<String>>,
     /// The result of the registration in the raw zone's catalog, for the report.
@@ -134,6 +137,7 @@ impl<'a> Attempt<'a> {
             key_error: Mutex::new(key_error),
             hint: Mutex::new(None),
             no_glue_job: Mutex::new(None),
+            has_written_rejects: AtomicBool::new(false),
             lake_key: Mutex::new(None),
             raw_result: Mutex::new(None),
             deadline: deadline.clone(),
@@ -151,6 +155,9 @@ impl<'a> Attempt<'a> {
             error = self.deadline.reached() => Err(error),
         };
         let elapsed = self.started.elapsed();
+        if result.is_err() {
+            rejects::remove_own(&self).await;
+        }
         let note = result.as_ref().err().and_then(|error| AttemptNote::of_failure(&self, error));
         self.end_lease(result.is_ok()).await;
         // Last, so that no other worker waits for the lease.
@@ -242,6 +249,21 @@ impl<'a> Attempt<'a> {
     /// Records in the lease that a fallback object or a lake object is about to appear. Fails if another worker has taken over.
     pub(crate) async fn fence_before_publish(&self) -> Result<()> {
         self.lease.fence_before_publish().await
+    }
+
+    /// Notes that this attempt writes rejected records.
+    pub(super) fn note_written_rejects(&self) {
+        self.has_written_rejects.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this attempt may have written rejected records.
+    pub(super) fn has_written_rejects(&self) -> bool {
+        self.has_written_rejects.load(Ordering::Relaxed)
+    }
+
+    /// Whether an earlier worker has left its lease.
+    pub(super) fn has_dead_predecessor(&self) -> bool {
+        self.lease.previous_holder().is_some()
     }
 
     /// Number of workers in a row that died with this object version, before this attempt.

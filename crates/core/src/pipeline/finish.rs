@@ -82,6 +82,7 @@ fn already_loaded(
         report.reason = Some(format!("{} with LOAD_MODE={earlier}, not {load_mode}", entry.explanation()));
         report.earlier_load_mode = Some(earlier.to_owned());
     }
+    report.replaced_by = entry.replaced_by.clone();
     report.rows_stored = entry.rows_stored;
     report.rows_rejected = counted.map_or(0, |(_, rejected)| rejected);
     report.rows_parsed = counted.map_or(entry.rows_parsed, |(rows, rejected)| rows + rejected);

@@ -42,7 +42,8 @@ pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use finish::{describe_result, empty_outcome};
-pub(crate) use glue_job::{Progress, progress, record_of_run};
+pub use glue_job::GlueRun;
+pub(crate) use glue_job::{Progress, last_run, progress, record_of_run};
 pub(crate) use known_outage::KnownOutage;
 pub(crate) use lake::{LakeObject, clean_up as clean_up_lake, objects as lake_objects, remove as remove_from_lake};
 pub(crate) use load::{LoadResult, finished_entry, load};
@@ -121,7 +122,7 @@ pub(crate) async fn process(context: &Context, object: &ObjectRef, deadline: Dea
 /// Processes the current version of the object: table → lease → run → report.
 async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadline) -> Result<Report> {
     let usage = context.cost_meter.begin(&context.store);
-    let Some(source) = current_version(context, object).await? else { return Ok(gone(object)) };
+    let Some(source) = current_version(context, object).await? else { return Ok(gone(context, object)) };
     let assignment = assign_table(context, &source).await?;
     let attempt = Attempt::start(context, source, assignment, deadline, usage).await?;
     let report = attempt.run(run).await?;
@@ -323,8 +324,12 @@ async fn assign_table(context: &Context, source: &ObjectVersion) -> Result<Assig
     }
 }
 
-fn gone(object: &ObjectRef) -> Report {
+fn gone(context: &Context, object: &ObjectRef) -> Report {
     info!(%object, "the object is gone: an earlier delivery moved it, or it was deleted");
-    Report::new(object.clone(), Outcome::Skipped)
-        .because("the object is gone: moved by an earlier delivery, or deleted")
+    let reason = match context.operator {
+        // The name may be mistyped.
+        Operator::Present => format!("there is no object {object}; if it was loaded before, it has moved"),
+        Operator::Absent => "the object is gone: moved by an earlier delivery, or deleted".to_owned(),
+    };
+    Report::new(object.clone(), Outcome::Skipped).because(reason)
 }

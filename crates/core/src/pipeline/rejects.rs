@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::key_columns::KeyColumn;
 use crate::object::ObjectRef;
@@ -102,9 +103,26 @@ pub(super) fn key_parts(settings: &PipelineConfig, table: TableName, original_ke
 /// # Errors
 /// When they may still exist, or another worker has taken over. Then do not commit.
 pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
-    if !attempt.config.files.limits.rejects.is_on() {
+    // Without MAX_REJECTS, only a worker that died before can have written some: an attempt that fails deletes its own.
+    if !attempt.config.files.limits.rejects.is_on() && !attempt.has_dead_predecessor() {
         return Ok(());
     }
+    remove(attempt).await
+}
+
+/// Deletes the rejects that a failed attempt has written, so that they do not stay if `MAX_REJECTS` is turned off before the next one.
+///
+/// If rows may be committed, or are in the fallback, their rejects are needed.
+pub(super) async fn remove_own(attempt: &Attempt<'_>) {
+    if !attempt.has_written_rejects() || attempt.is_commit_in_doubt() {
+        return;
+    }
+    if let Err(error) = remove(attempt).await {
+        warn!(error = %chain(&error), "the rejected records of the failed attempt could not be deleted; the next attempt replaces them");
+    }
+}
+
+async fn remove(attempt: &Attempt<'_>) -> Result<()> {
     let found = look_up(attempt, false).await?;
     let (store, bucket) = (&attempt.context.store, &attempt.source.object.bucket);
     for (key, etag) in keys(attempt).iter().zip(found) {
@@ -140,13 +158,14 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, table_reje
     let Some((reader, scan)) = rows.scanned_file() else { return Ok(()) };
     let FileLayout::Streaming(layout) = &scan.layout else { return Ok(()) };
     if !attempt.config.files.limits.rejects.is_on() {
-        return Ok(());
+        return remove_earlier(attempt).await;
     }
     let mut rejects = [rows.rejects(), &table_rejects].concat();
     if rejects.is_empty() {
         return remove_earlier(attempt).await;
     }
     let found = look_up(attempt, true).await?;
+    attempt.note_written_rejects();
     rejects.sort_by_key(|reject| reject.position.byte);
     let (store, bucket, keys) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));
     let content_type = match layout {

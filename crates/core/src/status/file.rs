@@ -16,7 +16,7 @@ use crate::destination::{HistoryEntry, LedgerState, Run, RunFilter, RunPage, Run
 use crate::error::{ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion};
-use crate::pipeline::{Context, ask};
+use crate::pipeline::{Context, GlueRun, ask, last_run};
 use crate::policy;
 use crate::route::{self, MovedName};
 use crate::store::read::ListedObject;
@@ -33,7 +33,7 @@ const MAX_REASON_BYTES: u64 = 1 << 20;
 pub enum FileState {
     /// The object is at its key, and no worker is loading it.
     Waiting,
-    /// A worker holds its lease.
+    /// A worker holds its lease, or a run of the Glue job is under way.
     Loading,
     /// Nothing is left to load: its rows are in the table, or a newer file has replaced them.
     Loaded,
@@ -60,6 +60,9 @@ pub struct FileStatus {
     /// The live lease on a version of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseStatus>,
+    /// The last run of the Glue job for the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub glue_run: Option<GlueRun>,
     /// The objects under the processed and the failed prefix that were moved from the key, newest first.
     pub moved: Vec<StoredFile>,
     /// The latest rows in the fallback.
@@ -175,6 +178,10 @@ pub(super) async fn file(context: &Context, object: &ObjectRef, deadline: &Deadl
         explanation: String::new(),
         object: current.as_ref().map(StoredFile::of_version),
         lease: lease.as_ref().map(LeaseStatus::of),
+        glue_run: match &current {
+            Some(current) => last_run(context, current).await?,
+            None => None,
+        },
         fallback: manifest.as_ref().map(FallbackStatus::of),
         reason: reason(context, &object.bucket, &moved).await?,
         rejects: rejects(context, object, manifest.as_ref(), id_start).await?,
@@ -196,7 +203,11 @@ fn state(
 ) -> FileState {
     match (&status.lease, current) {
         (Some(_), _) => FileState::Loading,
-        (None, Some(current)) => state_in_place(current, manifest, &status.ledger.rows),
+        (None, Some(current)) => match state_in_place(current, manifest, &status.ledger.rows) {
+            // A run that waits or starts has no lease yet.
+            FileState::Waiting if status.glue_run.as_ref().is_some_and(|run| run.is_under_way) => FileState::Loading,
+            state => state,
+        },
         (None, None) => latest.map_or(FileState::Unknown, |latest| latest.state),
     }
 }

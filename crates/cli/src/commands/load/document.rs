@@ -9,7 +9,7 @@ use crate::output::{ErrorDocument, Style, Styles};
 use crate::row_counts;
 
 /// The result of all files.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct LoadDocument {
     files: Vec<FileDocument>,
     loaded: usize,
@@ -20,7 +20,7 @@ pub(super) struct LoadDocument {
     skipped: usize,
     failed: usize,
     /// Files after an interruption.
-    not_tried: usize,
+    pub(super) not_tried: usize,
     rows_stored: u64,
     /// Inserted rows, of loads by key only.
     rows_inserted: u64,
@@ -28,9 +28,15 @@ pub(super) struct LoadDocument {
     rows_unchanged: u64,
     rows_deleted: u64,
     rows_rejected: u64,
-    /// The load mode of all loads, if it is the same.
+    /// The load modes of all loads, each once.
     #[serde(skip)]
-    load_mode: Option<String>,
+    load_modes: Vec<Option<String>>,
+    /// Number of files, also of those that the list omits.
+    #[serde(skip)]
+    count: usize,
+    /// The steps that apply to a file.
+    #[serde(skip)]
+    steps: Vec<&'static str>,
 }
 
 /// The result of one file: its report or its error.
@@ -53,53 +59,86 @@ const AGAIN_IN_MODE: &str =
 /// What the user can do about local files that are older than the one that has replaced the table.
 const AGAIN_OLDER: &str = "add --again to replace the table with the older file";
 
+/// What the user can do about local files whose rows another file has replaced since.
+const AGAIN_REPLACED: &str = "add --again to replace the table with this file once more";
+
 /// What the user can do about objects in S3 that were loaded before.
 const OTHER_KEY: &str = "an object is loaded once; upload it under another key to load its rows once more";
+
+/// All steps, in the order in which they are printed.
+const STEPS: [&str; 5] = [AGAIN_IN_MODE, AGAIN, AGAIN_REPLACED, AGAIN_OLDER, OTHER_KEY];
+
+/// What the user can do about a file that needed no load.
+fn step(report: &Report) -> Option<&'static str> {
+    match (report.outcome, report.object.is_local_file()) {
+        (Outcome::AlreadyLoaded, true) if report.replaced_by.is_some() => Some(AGAIN_REPLACED),
+        (Outcome::AlreadyLoaded, true) if report.earlier_load_mode.is_some() => Some(AGAIN_IN_MODE),
+        (Outcome::AlreadyLoaded, true) => Some(AGAIN),
+        (Outcome::AlreadyLoaded, false) => Some(OTHER_KEY),
+        (Outcome::Superseded, true) => Some(AGAIN_OLDER),
+        (
+            Outcome::Superseded
+            | Outcome::Loaded
+            | Outcome::FellBack
+            | Outcome::Rejected
+            | Outcome::Skipped
+            | Outcome::HandedOver
+            | Outcome::Replayed,
+            _,
+        ) => None,
+    }
+}
 
 impl LoadDocument {
     /// What the user can do about files that needed no load.
     pub(super) fn next_steps(&self) -> Vec<&'static str> {
-        let reports = || self.files.iter().filter_map(|file| file.report.as_ref());
-        let is_known = |report: &Report| report.outcome == Outcome::AlreadyLoaded && report.object.is_local_file();
-        let has = |outcome: Outcome, is_local: bool| {
-            reports().any(|report| (report.outcome, report.object.is_local_file()) == (outcome, is_local))
-        };
-        let has_other_mode = |report: &Report| report.object.is_local_file() && report.earlier_load_mode.is_some();
-        let steps = [
-            (AGAIN_IN_MODE, reports().any(has_other_mode)),
-            (AGAIN, reports().any(|report| is_known(report) && !has_other_mode(report))),
-            (AGAIN_OLDER, has(Outcome::Superseded, true)),
-            (OTHER_KEY, has(Outcome::AlreadyLoaded, false)),
-        ];
-        steps.into_iter().filter(|(_, applies)| *applies).map(|(step, _)| step).collect()
+        STEPS.into_iter().filter(|step| self.steps.contains(step)).collect()
     }
 
-    /// The sums of the results so far, of `all` files.
-    pub(super) fn of(files: Vec<FileDocument>, all: usize) -> Self {
-        let reports = || files.iter().filter_map(|file| file.report.as_ref());
-        let with = |wanted: &[Outcome]| reports().filter(|report| wanted.contains(&report.outcome)).count();
-        let loads = || reports().filter(|report| report.outcome == Outcome::Loaded);
-        let sum = |number: fn(&Report) -> u64| loads().map(number).sum::<u64>();
-        let details = || loads().map(|report| (LoadDetails::of(report), report.rows_stored));
-        let by_key = || details().filter(|(load, _)| load.is_by_key());
-        let first = details().next().and_then(|(load, _)| load.load_mode);
-        Self {
-            loaded: with(&[Outcome::Loaded]),
-            already_loaded: with(&[Outcome::AlreadyLoaded]),
-            superseded: with(&[Outcome::Superseded]),
-            fell_back: with(&[Outcome::FellBack]),
-            rejected: with(&[Outcome::Rejected]),
-            skipped: with(&[Outcome::Skipped, Outcome::HandedOver, Outcome::Replayed]),
-            failed: files.iter().filter(|file| file.error.is_some()).count(),
-            not_tried: all.saturating_sub(files.len()),
-            rows_stored: sum(|report| report.rows_stored),
-            rows_inserted: by_key().map(|(load, rows_stored)| load.rows_inserted(rows_stored)).sum(),
-            rows_updated: sum(|report| report.rows_updated),
-            rows_unchanged: sum(|report| report.rows_unchanged),
-            rows_deleted: sum(|report| report.rows_deleted),
-            rows_rejected: sum(|report| report.rows_rejected),
-            load_mode: first.filter(|mode| details().all(|(load, _)| load.load_mode.as_ref() == Some(mode))),
-            files,
+    /// Number of files, with those that were not begun.
+    pub(super) fn count(&self) -> usize {
+        self.count + self.not_tried
+    }
+
+    /// Adds the result of a file to the sums, and to the list of files if that is wanted.
+    pub(super) fn add(&mut self, file: FileDocument, is_listed: bool) {
+        self.count += 1;
+        match &file.report {
+            Some(report) => self.add_report(report),
+            None => self.failed += 1,
+        }
+        if is_listed {
+            self.files.push(file);
+        }
+    }
+
+    fn add_report(&mut self, report: &Report) {
+        let files = match report.outcome {
+            Outcome::Loaded => &mut self.loaded,
+            Outcome::AlreadyLoaded => &mut self.already_loaded,
+            Outcome::Superseded => &mut self.superseded,
+            Outcome::FellBack => &mut self.fell_back,
+            Outcome::Rejected => &mut self.rejected,
+            Outcome::Skipped | Outcome::HandedOver | Outcome::Replayed => &mut self.skipped,
+        };
+        *files += 1;
+        if let Some(step) = step(report).filter(|step| !self.steps.contains(step)) {
+            self.steps.push(step);
+        }
+        if report.outcome != Outcome::Loaded {
+            return;
+        }
+        let load = LoadDetails::of(report);
+        self.rows_stored += report.rows_stored;
+        if load.is_by_key() {
+            self.rows_inserted += load.rows_inserted(report.rows_stored);
+        }
+        self.rows_updated += report.rows_updated;
+        self.rows_unchanged += report.rows_unchanged;
+        self.rows_deleted += report.rows_deleted;
+        self.rows_rejected += report.rows_rejected;
+        if !self.load_modes.contains(&load.load_mode) {
+            self.load_modes.push(load.load_mode);
         }
     }
 
@@ -113,8 +152,7 @@ impl LoadDocument {
             ("failed", self.failed),
             ("not tried", self.not_tried),
         ];
-        let mut text =
-            format!("{}: {} loaded", counted((self.files.len() + self.not_tried) as u64, "file"), self.loaded);
+        let mut text = format!("{}: {} loaded", counted(self.count() as u64, "file"), self.loaded);
         for (name, files) in outcomes.into_iter().filter(|(_, files)| *files > 0) {
             text += &format!(", {files} {name}");
         }
@@ -129,7 +167,11 @@ impl LoadDocument {
     /// The rows of all loads.
     fn rows(&self) -> String {
         let load = LoadDetails {
-            load_mode: self.load_mode.clone(),
+            // Loads of different modes have only one number in common.
+            load_mode: match self.load_modes.as_slice() {
+                [mode] => mode.clone(),
+                [] | [_, _, ..] => None,
+            },
             rows_updated: self.rows_updated,
             rows_unchanged: self.rows_unchanged,
             rows_deleted: self.rows_deleted,
@@ -148,11 +190,18 @@ mod tests {
     use super::*;
     use crate::output::Color;
 
+    fn document_of(files: impl IntoIterator<Item = FileDocument>, all: usize) -> LoadDocument {
+        let mut document = LoadDocument::default();
+        files.into_iter().for_each(|file| document.add(file, false));
+        document.not_tried = all - document.count;
+        document
+    }
+
     #[test]
     fn next_steps_depend_on_where_the_files_are() {
         let steps = |bucket: &str, outcome| {
             let report = Some(Report::new(ObjectRef::new(bucket, "a.csv"), outcome));
-            LoadDocument::of(vec![FileDocument { file: "a.csv".to_owned(), report, error: None }], 1).next_steps()
+            document_of([FileDocument { file: "a.csv".to_owned(), report, error: None }], 1).next_steps()
         };
         assert_eq!(steps("file://laptop", Outcome::AlreadyLoaded), [AGAIN]);
         assert_eq!(steps("file://laptop", Outcome::Superseded), [AGAIN_OLDER]);
@@ -168,7 +217,7 @@ mod tests {
             (report.rows_stored, report.rows_updated, report.rows_deleted) = (*stored, *updated, *deleted);
             FileDocument { file: "a.csv".to_owned(), report: Some(report), error: None }
         };
-        LoadDocument::of(results.iter().map(file).collect(), all)
+        document_of(results.iter().map(file), all)
     }
 
     #[test]

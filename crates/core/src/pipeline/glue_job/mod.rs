@@ -11,6 +11,8 @@ mod record;
 
 use std::sync::PoisonError;
 
+use jiff::Timestamp;
+use serde::Serialize;
 use tracing::{info, warn};
 
 use crate::destination::{FileSchema, LedgerEntry};
@@ -87,6 +89,44 @@ pub(crate) async fn progress(context: &Context, jobs: &GlueJobs, source: &Object
         }
         Some(_) | None => Ok(Progress::NextStep(etag)),
     }
+}
+
+/// The run of the Glue job that works on a file, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GlueRun {
+    /// The job.
+    pub job: String,
+    /// The id of the run.
+    pub run: String,
+    /// Glue's name of its state; `None` if Glue cannot be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// When it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Whether it may still load the file.
+    #[serde(skip)]
+    pub(crate) is_under_way: bool,
+}
+
+/// Returns the last run for an object version, if a worker has started one.
+///
+/// # Errors
+/// When the record cannot be read.
+pub(crate) async fn last_run(context: &Context, source: &ObjectVersion) -> Result<Option<GlueRun>> {
+    let Some(jobs) = context.glue_job_for(source) else { return Ok(None) };
+    let Some(StoredRecord { record, .. }) = find_record(context, jobs, source).await? else { return Ok(None) };
+    let Some(run) = record.run else { return Ok(None) };
+    let found = match jobs.describe_run(&run).await {
+        Ok(found) => found,
+        Err(error) => {
+            warn!(run, error = %chain(&error), "the state of the run cannot be read");
+            return Ok(Some(GlueRun { job: record.job, run, state: None, started_at: None, is_under_way: true }));
+        }
+    };
+    let is_under_way = found.as_ref().is_some_and(|found| found.is_under_way);
+    let (state, started_at) = found.map_or((None, None), |found| (Some(found.state), found.started_at));
+    Ok(Some(GlueRun { job: record.job, run, state, started_at, is_under_way }))
 }
 
 /// Returns the record of the file that a run loads; `None` if no worker of this bucket has started it.

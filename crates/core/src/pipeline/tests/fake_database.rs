@@ -309,6 +309,7 @@ impl State {
             committed_at,
             reason: stored_reason,
             load_mode: None,
+            replaced_by: None,
         };
         let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, lake_key: None, content_id };
         self.ledger.insert(source.clone(), row);

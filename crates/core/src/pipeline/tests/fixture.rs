@@ -376,7 +376,12 @@ impl Fixture {
 
     /// Starts an attempt at the file by a worker that dies while it sends rows.
     pub(super) async fn die_while_writing(&self) {
-        self.database.hang_at(Step::Write);
+        self.die_at(Step::Write).await;
+    }
+
+    /// Starts an attempt at the file by a worker that dies at this step.
+    pub(super) async fn die_at(&self, step: Step) {
+        self.database.hang_at(step);
         let (context, object) = (self.context(), ObjectRef::new(BUCKET, KEY));
         let attempt = process(&context, &object, no_deadline());
         tokio::time::timeout(Duration::from_millis(50), attempt).await.expect_err("the worker has died");

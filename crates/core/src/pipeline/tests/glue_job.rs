@@ -281,3 +281,40 @@ async fn broken_file_is_rejected() {
     assert_eq!(report.outcome, Outcome::Rejected, "{report:?}");
     assert_eq!((fixture.aws.job_runs().len(), glue_objects(&fixture)), (0, 0));
 }
+
+#[tokio::test]
+async fn status_names_the_run_that_works_on_the_file() {
+    let fixture = fixture();
+    hand_over(&fixture).await;
+    let status = serde_json::to_value(fixture.status(Some(KEY)).await.unwrap()).unwrap();
+    assert_eq!(status["state"], "loading", "{status:#}");
+    let expected = "the run jr_1 of the Glue job large-files works on the file since 2025-12-01T00:00:00Z (STARTING)";
+    assert!(status["explanation"].as_str().unwrap().starts_with(expected), "{status:#}");
+    assert_eq!(
+        (&status["glue_run"]["run"], &status["glue_run"]["state"]),
+        (&Value::from("jr_1"), &Value::from("STARTING"))
+    );
+    fixture.aws.end_job_run("jr_1", "FAILED", "lost");
+    let status = serde_json::to_value(fixture.status(Some(KEY)).await.unwrap()).unwrap();
+    assert_eq!((&status["state"], &status["glue_run"]["state"]), (&Value::from("waiting"), &Value::from("FAILED")));
+}
+
+#[tokio::test]
+async fn check_reads_the_job() {
+    let item = async |fixture: &Fixture| {
+        let check = serde_json::to_value(fixture.check().await).unwrap();
+        check["items"].as_array().unwrap().iter().find(|item| item["name"] == "glue_job").cloned()
+    };
+    let mut fixture = fixture();
+    let found = item(&fixture).await.unwrap();
+    assert_eq!(found["ok"], true, "{found:#}");
+    assert!(found["found"].as_str().unwrap().starts_with("the job large-files, at most 3 runs at a time"), "{found:#}");
+    if let Some(settings) = &mut fixture.settings.glue_job {
+        settings.job = "no-such-job".to_owned();
+    }
+    let missing = item(&fixture).await.unwrap();
+    assert_eq!(missing["ok"], false, "{missing:#}");
+    assert!(missing["reason"].as_str().unwrap().contains("the Glue job no-such-job does not exist"), "{missing:#}");
+    fixture.settings.glue_job = None;
+    assert_eq!(item(&fixture).await, None);
+}

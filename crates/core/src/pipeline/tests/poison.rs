@@ -172,10 +172,8 @@ async fn parked_file_leaves_no_manifest() {
 async fn parked_file_leaves_no_rejected_records() {
     let fixture = Fixture::new(Reading::Buffered).with_max_rejects(1);
     fixture.aws.put(KEY, format!("{FILE}a short record\n"));
-    fixture.database.fail(Step::Finalize, ErrorKind::Service);
-    fixture.process().await.unwrap_err();
+    fixture.die_at(Step::Finalize).await;
     assert!(fixture.objects().contains("rejects"), "{}", fixture.objects());
-    fixture.database.heal();
     fixture.leave_lease_with(json!({"unended_acquisitions": 3})).await;
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Rejected);
     assert_parked(&fixture);

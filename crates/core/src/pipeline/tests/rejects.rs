@@ -116,6 +116,24 @@ async fn bad_record_is_written_with_its_error_and_the_others_are_loaded(
     assert_eq!(error["code"], "field_count");
 }
 
+/// `MAX_REJECTS` may be turned off before the next attempt, which then writes no rejects.
+#[tokio::test]
+async fn rejects_of_an_attempt_without_an_outcome_do_not_stay() {
+    let fixture = Fixture::new(Reading::Buffered).with_max_rejects(1);
+    fixture.aws.put(KEY, ONE_BAD_RECORD);
+    fixture.database.fail(Step::Finalize, ErrorKind::Conflict);
+    fixture.process().await.unwrap_err();
+    fixture.assert_waits("upload");
+
+    fixture.database.heal();
+    fixture.die_at(Step::Finalize).await;
+    fixture.assert_waits("lease rejects reject-errors upload");
+
+    let fixture = fixture.with_max_rejects(0);
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Rejected);
+    fixture.assert_waits("failed reason");
+}
+
 #[rstest]
 #[tokio::test]
 async fn value_that_the_table_rejects_is_written_with_its_error(
@@ -227,14 +245,14 @@ async fn nothing_is_committed_before_the_rejects_are_written(
     assert_eq!((fixture.database.calls(Step::Commit), fixture.aws.unfinished_uploads()), (0, 0));
 }
 
-/// An attempt that wrote one rejected record and did not commit.
+/// An attempt that wrote one rejected record and did not commit, because its worker died. A sweep has deleted its lease.
 async fn rejects_of_an_earlier_attempt(reading: Reading) -> Fixture {
     let fixture = Fixture::new(reading).with_max_rejects(1);
     fixture.database.refuse_value(Some("two"));
-    fixture.database.fail(Step::Finalize, ErrorKind::Conflict);
-    fixture.process().await.unwrap_err();
+    fixture.die_at(Step::Finalize).await;
+    let lease = fixture.aws.keys().into_iter().find(|key| key.starts_with("lease/")).unwrap();
+    fixture.aws.delete(&lease);
     fixture.assert_waits("rejects reject-errors upload");
-    fixture.database.heal();
     fixture
 }
 

@@ -61,6 +61,14 @@ fn failed_attempts(status: &FileStatus) -> String {
 }
 
 fn loading(status: &FileStatus) -> String {
+    if let Some(run) = status.glue_run.as_ref().filter(|run| run.is_under_way) {
+        let state = run.state.as_deref().unwrap_or("its state cannot be read");
+        let since = run.started_at.map(|time| format!(" since {time}")).unwrap_or_default();
+        return format!(
+            "the run {} of the Glue job {} works on the file{since} ({state}); wait, or look for the run in the console of Glue",
+            run.run, run.job
+        );
+    }
     let Some(lease) = &status.lease else { return "a worker is loading the file".to_owned() };
     format!(
         "the worker {:?} is loading the file; wait; if the worker is dead, another one takes over after {}",
