@@ -265,7 +265,8 @@ async fn hidden_table_is_not_planned_as_new() -> Result<()> {
     site.load(&site.settings(), &[&path]).await?.ensure_code(0)?;
     site.sql(&format!("REVOKE ALL ON {{schema}}.* FROM '{user}'@'%'")).await?;
     site.sql(&format!("GRANT SELECT ON {{schema}}.{LEDGER} TO '{user}'@'%'")).await?;
-    let ended = spillway(&site.settings(), &["plan", &path, "--table", TABLE]).await?;
+    let other = site.file("other.csv", "id\n2\n")?;
+    let ended = spillway(&site.settings(), &["plan", &other, "--table", TABLE]).await?;
     ensure!(ended.code != Some(0) && !ended.stdout.contains("orders: new"), "{ended:?}");
     ensure!(format!("{ended:?}").contains("SELECT command denied"), "{ended:?}");
     Ok(())
@@ -387,8 +388,8 @@ async fn replaced_file_names_the_file_that_has_the_table(
 ) -> Result<()> {
     let site = Site::on(engine).await?;
     let (old, new) = (site.file("old.csv", "id\n1\n")?, site.file("new.csv", "id\n2\n")?);
-    let later = std::time::SystemTime::now() + Duration::from_secs(60);
-    std::fs::File::options().write(true).open(&new)?.set_modified(later)?;
+    let earlier = std::time::SystemTime::now() - Duration::from_secs(60);
+    std::fs::File::options().write(true).open(&old)?.set_modified(earlier)?;
     let load = async |file: &str, more: &[&str]| {
         let arguments = [&["load", file, "--table", TABLE, "--mode", "replace"], more].concat();
         spillway(&site.settings(), &arguments).await?.ensure_code(0)

@@ -124,6 +124,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
 fn names(arguments: &Arguments) -> Result<Vec<OsString>> {
     let mut names = Vec::new();
     for pattern in &arguments.files {
+        // A wrong pattern stops the command before any file is loaded.
+        ObjectPattern::of(pattern)?;
         names.extend(expand(pattern)?);
     }
     // A shell expands a pattern to names, so a marker among other files was hardly meant.

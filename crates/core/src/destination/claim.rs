@@ -35,7 +35,7 @@ pub(super) async fn claim<C: LoadConnection>(
         }
         Ok(ClaimResult::NotNeeded(entry)) => {
             database.idle.keep(&database.credentials, connection);
-            return Ok(Claimed::NotNeeded(entry));
+            return Ok(Claimed::NotNeeded(*entry));
         }
         Err(error) => {
             connection.roll_back().await;
@@ -55,7 +55,7 @@ async fn claim_on<C: LoadConnection>(
     let ledger = database.ledger();
     ledger.ensure(connection, database.ledger_columns()).await?;
     if let Some(entry) = ledger.find_done(connection, &file.source.id).await? {
-        return Ok(ClaimResult::NotNeeded(entry));
+        return Ok(ClaimResult::NotNeeded(Box::new(entry)));
     }
     connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;
     Failpoint::Begun.reached().await?;

@@ -100,7 +100,7 @@ impl<C: LoadConnection> Database<C> {
             if self.options.claims_table() {
                 ledger.add_replacement(connection, &file.table, (&file.source.id, &mut entry)).await?;
             }
-            return Ok(BeginResult::NotNeeded(entry, true));
+            return Ok(BeginResult::NotNeeded(Box::new(entry), true));
         }
         let planned = connection.plan(request).await;
         let changes_column = self.changes_column(connection, file, &planned).await;
@@ -192,7 +192,7 @@ fn is_unexplained(error: &Error) -> bool {
 enum BeginResult<Plan> {
     Open(Plan, TableChangesColumn, ValueCheck),
     /// The entry, and whether the connection can be used for another file.
-    NotNeeded(LedgerEntry, bool),
+    NotNeeded(Box<LedgerEntry>, bool),
     NeedsScan(ScanReason),
 }
 
@@ -225,7 +225,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
                 }
                 Ok(BeginResult::NotNeeded(entry, reusable)) => {
                     is_reusable = reusable;
-                    Ok(Begun::NotNeeded(entry))
+                    Ok(Begun::NotNeeded(*entry))
                 }
                 Ok(BeginResult::NeedsScan(reason)) => {
                     connection.roll_back().await;

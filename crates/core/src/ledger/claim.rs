@@ -30,7 +30,7 @@ impl SqlLedger<'_> {
     ) -> Result<ClaimResult> {
         if let Some(entry) = self.claim_source(connection, claim).await? {
             connection.roll_back().await;
-            return Ok(ClaimResult::NotNeeded(entry));
+            return Ok(ClaimResult::NotNeeded(Box::new(entry)));
         }
         let Some(content_id) = claim.content_id else { return Ok(ClaimResult::Claimed) };
         let context = "cannot claim the content";
@@ -202,7 +202,7 @@ impl SqlLedger<'_> {
         let params = [entry.reason.as_deref().into(), claim.source.id.as_str().into()];
         self.execute(connection, context, SUPERSEDED, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
-        Ok(ClaimResult::NotNeeded(entry))
+        Ok(ClaimResult::NotNeeded(Box::new(entry)))
     }
 
     /// Returns the entry of a source whose content is loaded as another source. Locks nothing and writes nothing.
@@ -234,7 +234,7 @@ impl SqlLedger<'_> {
         let params = [rows_parsed.into(), (&reason).into(), claim.source.id.as_str().into()];
         self.execute(connection, context, DUPLICATE, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
-        Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
+        Ok(ClaimResult::NotNeeded(Box::new(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason))))
     }
 }
 

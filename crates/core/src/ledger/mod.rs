@@ -260,7 +260,7 @@ pub(crate) enum ClaimResult {
     /// The open transaction holds the claim.
     Claimed,
     /// The source needs no load, see [`LedgerState::needs_no_load`]. The transaction has ended.
-    NotNeeded(LedgerEntry),
+    NotNeeded(Box<LedgerEntry>),
 }
 
 /// Returns at most this many characters of a text, because a column stores no more.

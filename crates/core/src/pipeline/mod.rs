@@ -154,7 +154,7 @@ async fn reach_outcome(attempt: &Attempt<'_>) -> Result<Report> {
     let scanned = match glue_job::offer(attempt).await? {
         Offer::HandedOver(report) => return Ok(*report),
         Offer::Finished(entry) => {
-            return finish::loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
+            return finish::loaded(attempt, FileResult::NotNeeded { entry: *entry, counted: None }).await;
         }
         Offer::LoadHere(scanned) => scanned,
     };

@@ -35,7 +35,7 @@ pub(super) enum Offer {
     /// A run of the job loads the file.
     HandedOver(Box<Report>),
     /// The file needs no load any more.
-    Finished(LedgerEntry),
+    Finished(Box<LedgerEntry>),
     /// This attempt loads the file. It may have read the file already.
     LoadHere(Option<Box<ScannedFile>>),
 }
@@ -209,7 +209,7 @@ async fn after_request(attempt: &Attempt<'_>, jobs: &GlueJobs, mut stored: Store
         return Ok(handed_over(attempt, &run));
     }
     if let Some(entry) = finished_entry(attempt).await? {
-        return Ok(Offer::Finished(entry));
+        return Ok(Offer::Finished(Box::new(entry)));
     }
     let record = after_failure(stored.record.clone(), run, state);
     stored = stored.replace(store, record).await?;
@@ -241,7 +241,7 @@ async fn start_or_load(attempt: &Attempt<'_>, jobs: &GlueJobs, stored: StoredRec
         Some(why) => {
             // The ledger decides first: a run may have committed the rows before it failed.
             if let Some(entry) = finished_entry(attempt).await? {
-                return Ok(Offer::Finished(entry));
+                return Ok(Offer::Finished(Box::new(entry)));
             }
             attempt.note_no_glue_job(&why);
             Ok(Offer::LoadHere(None))

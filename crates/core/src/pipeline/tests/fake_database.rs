@@ -86,6 +86,8 @@ struct State {
     loses_a_row: bool,
     creates_table: bool,
     hangs_at: Option<Step>,
+    /// Whether a call hangs.
+    is_hanging: bool,
     refused_value: Option<&'static str>,
     history: Vec<(String, HistoryEntry)>,
     denies_create: bool,
@@ -139,7 +141,7 @@ impl FakeDatabase {
     pub(super) fn heal(&self) {
         let mut state = self.state();
         state.faults.clear();
-        state.hangs_at = None;
+        (state.hangs_at, state.is_hanging) = (None, false);
     }
 
     /// Runs an action once, before the next call of this step.
@@ -172,9 +174,16 @@ impl FakeDatabase {
         self.state().creates_table = true;
     }
 
-    /// This step never returns: `Write` or `Commit`, before it takes effect.
+    /// This step never returns: `Write`, `Finalize` or `Commit`, before it takes effect.
     pub(super) fn hang_at(&self, step: Step) {
         self.state().hangs_at = Some(step);
+    }
+
+    /// Waits until a call hangs.
+    pub(super) async fn until_hanging(&self) {
+        while !self.state().is_hanging {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The table cannot hold this value.
@@ -259,6 +268,7 @@ impl FakeDatabase {
 
     async fn hang_if(&self, step: Step) {
         if self.state().hangs_at == Some(step) {
+            self.state().is_hanging = true;
             std::future::pending::<()>().await;
         }
     }

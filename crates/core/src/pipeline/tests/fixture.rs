@@ -384,7 +384,10 @@ impl Fixture {
         self.database.hang_at(step);
         let (context, object) = (self.context(), ObjectRef::new(BUCKET, KEY));
         let attempt = process(&context, &object, no_deadline());
-        tokio::time::timeout(Duration::from_millis(50), attempt).await.expect_err("the worker has died");
+        tokio::select! {
+            result = attempt => panic!("the worker has not died: {result:?}"),
+            () = self.database.until_hanging() => {}
+        }
         self.database.heal();
         self.expire_lease();
     }

@@ -84,6 +84,7 @@ impl OpenClaim for FakeLoad {
 
     fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>> {
         async move {
+            self.database.hang_if(Step::Finalize).await;
             self.database.call(Step::Finalize)?;
             if self.is_provisional && self.database.state().has_content(body.content_id.as_deref()) {
                 return Err(Error::new(ErrorKind::Conflict, "the same content is loaded under another source id"));
