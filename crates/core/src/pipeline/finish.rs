@@ -177,6 +177,7 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     }
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
+    rejects::remove_of_rejected(attempt).await?;
     lake::clean_up(attempt, LedgerState::Rejected).await?;
     write_reason(attempt, &cause, &reason).await?;
     attempt.record_outcome(&ledger_outcome(LedgerState::Rejected, reason.clone()), Some(cause.kind())).await;
@@ -196,8 +197,7 @@ pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
         return loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
     }
     let context = attempt.context;
-    // The workers may have died after they wrote rejected records or the manifest of a fallback.
-    rejects::remove_earlier(attempt).await?;
+    // The workers may have died after they wrote the manifest of a fallback.
     fallback::remove_incomplete(&context.store, &context.catalog, &context.settings, &attempt.source).await?;
     let message = format!(
         "{} workers in a row died while they processed the file: they were killed, or ran out of memory or time",

@@ -122,6 +122,14 @@ pub(super) async fn remove_own(attempt: &Attempt<'_>) {
     }
 }
 
+/// Deletes the rejects of a file that is rejected as a whole. Only a worker that died, or this attempt, can have written some.
+///
+/// # Errors
+/// As [`remove_earlier`].
+pub(super) async fn remove_of_rejected(attempt: &Attempt<'_>) -> Result<()> {
+    if attempt.has_dead_predecessor() || attempt.has_written_rejects() { remove(attempt).await } else { Ok(()) }
+}
+
 async fn remove(attempt: &Attempt<'_>) -> Result<()> {
     let found = look_up(attempt, false).await?;
     let (store, bucket) = (&attempt.context.store, &attempt.source.object.bucket);
