@@ -1,5 +1,7 @@
 //! One attempt at one object version: its lease, its deadline, and the state of its COMMIT.
 
+mod record;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,8 +10,8 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use crate::deadline::Deadline;
-use crate::destination::{Body, Destination, FileClaim, LedgerOutcome, ObjectPlace, TableChanges};
-use crate::error::{Error, ErrorKind, Result, chain};
+use crate::destination::{Body, Destination, FileClaim, TableChanges};
+use crate::error::{Error, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
 use crate::key_columns::KeyFields;
@@ -26,9 +28,6 @@ use crate::route;
 use crate::row_objects::{self, Area};
 use crate::store::lease::Lease;
 use crate::table_name::TableName;
-
-/// Time limit for a ledger update that only informs users, and on which no decision depends.
-const LEDGER_NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time kept for the fallback when an attempt with a deadline waits for the database.
 const FALLBACK_RESERVE: Duration = Duration::from_secs(30);
@@ -341,48 +340,11 @@ impl<'a> Attempt<'a> {
         report
     }
 
-    /// Writes an outcome other than a load into the ledger.
-    pub(crate) async fn try_record_outcome(&self, outcome: &LedgerOutcome) -> Result<()> {
-        self.destination(false).await?.record(&self.claim(), outcome).await
-    }
-
-    /// Writes an outcome other than a load into the ledger, and an outcome after an error into the history too, if the
-    /// database responds in time.
-    pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome, cause: Option<ErrorKind>) {
-        let is_recorded =
-            self.record("the outcome could not be recorded in the ledger", self.try_record_outcome(outcome)).await;
-        // If the ledger cannot be written, neither can the history.
-        if is_recorded && let Some(note) = cause.and_then(|kind| AttemptNote::of_outcome(self, kind, outcome)) {
-            note.write().await;
-        }
-    }
-
     /// The cost so far in US dollars, where the kind of compute is known.
     pub(crate) fn cost_usd(&self) -> Option<f64> {
         let compute = self.context.settings.compute?;
         let Usage { time, requests } = self.usage.so_far();
         Some(compute.dollars(time, requests))
-    }
-
-    /// Writes the place of the object and the cost into the ledger, if the database responds in time.
-    pub(crate) async fn record_move(&self, place: ObjectPlace<'_>, cost_usd: Option<f64>) {
-        if place == ObjectPlace::Kept && cost_usd.is_none() {
-            return;
-        }
-        self.record("the place of the object could not be recorded in the ledger", async {
-            self.destination(false).await?.record_move(&self.source.id, place, cost_usd).await
-        })
-        .await;
-    }
-
-    /// Returns whether it was written.
-    async fn record(&self, failed: &str, writing: impl Future<Output = Result<()>>) -> bool {
-        match tokio::time::timeout(LEDGER_NOTE_TIMEOUT, writing).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => warn!(error = %chain(&error), "{failed}"),
-            Err(_) => warn!("{failed} within {} s", LEDGER_NOTE_TIMEOUT.as_secs()),
-        }
-        false
     }
 }
 
