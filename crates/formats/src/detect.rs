@@ -32,7 +32,7 @@ const ZIP: &[u8] = b"PK\x03\x04";
 const ORC: &[u8] = b"ORC";
 
 /// The first bytes of known formats that are not supported, with their names.
-const UNSUPPORTED: [(&[u8], &str); 11] = [
+const UNSUPPORTED: [(&[u8], &str); 12] = [
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\xfd7zXZ\0", "compressed with xz"),
     (b"\x04\x22\x4d\x18", "compressed with lz4"),
@@ -44,6 +44,7 @@ const UNSUPPORTED: [(&[u8], &str); 11] = [
     (b"ARROW1\0\0", "an Arrow or Feather file"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"SQLite format 3\0", "an SQLite database"),
+    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS, without the content of the file"),
 ];
 
 /// The configured format of files.
@@ -298,6 +299,7 @@ mod tests {
 
     #[rstest]
     #[case(b"PK\x05\x06rest", "an empty zip archive")]
+    #[case(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS")]
     #[case(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "an old Excel workbook")]
     #[case(&zip("[Content_Types].xml"), "an Excel workbook or another office document")]
     #[case(&zip("xl/workbook.xml"), "an Excel workbook")]

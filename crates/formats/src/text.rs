@@ -127,9 +127,7 @@ impl InvalidText {
         let what = match self {
             Self::Utf32 => "the file is UTF-32".to_owned(),
             Self::Utf16WithoutMark => "the file looks like UTF-16 without a byte order mark".to_owned(),
-            Self::NotUtf8 => format!(
-                "the byte at {offset} is not valid UTF-8; CSV_ENCODING names the encoding of the file, such as windows-1252"
-            ),
+            Self::NotUtf8 => format!("the byte at {offset} is not valid UTF-8"),
             Self::NotUtf16 => "the file begins as UTF-16 but is not valid UTF-16 here".to_owned(),
             Self::NotDetected(charset) => {
                 format!(

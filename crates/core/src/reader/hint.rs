@@ -13,7 +13,13 @@ pub(crate) fn of_file(layout: Option<&Layout>, columns: &[String], rules: &Colum
             vec![records_hint.as_deref().map(records_within), items_of_dynamodb(keys)]
         }
         Some(Layout::Csv(dialect)) => {
-            vec![header_of_data(dialect, columns), no_delimiter(dialect, columns), unmatched_rules(columns, rules)]
+            let title = title_above_header(dialect, columns);
+            vec![
+                header_of_data(dialect, columns),
+                title,
+                no_delimiter(dialect, columns),
+                unmatched_rules(columns, rules),
+            ]
         }
         None => vec![unmatched_rules(columns, rules)],
     };
@@ -117,6 +123,20 @@ fn header_of_data(dialect: &CsvDialect, columns: &[String]) -> Option<String> {
     let is_likely = dialect.has_header && are_like_values(columns.iter().map(String::as_str));
     is_likely.then(|| {
         "the first record names the columns, but it looks like data; if the file has no header, set CSV_HEADER to false".to_owned()
+    })
+}
+
+/// A first record with a value only in its first field: perhaps a title, whose line a spreadsheet fills with delimiters.
+fn title_above_header(dialect: &CsvDialect, columns: &[String]) -> Option<String> {
+    let has_no_name = |(index, name): (usize, &String)| *name == format!("col_{}", index + 1);
+    let is_likely = dialect.has_header
+        && columns.len() > 1
+        && !columns.first().is_some_and(|name| has_no_name((0, name)))
+        && columns.iter().enumerate().skip(1).all(has_no_name);
+    is_likely.then(|| {
+        "the first record names only the first column; if it is a title above the header, set CSV_SKIP_LINES to the number of lines above \
+         the header"
+            .to_owned()
     })
 }
 

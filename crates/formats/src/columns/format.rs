@@ -9,6 +9,8 @@ use jiff::tz::TimeZone;
 
 use super::{Converted, FileValues};
 use crate::batch::FieldKind;
+use crate::schema::ColumnType;
+use crate::schema::value::spelling::plain_number;
 
 /// 2001-12-31T23:58:59Z: with it each part of a format is tried.
 const EXAMPLE_SECOND: i64 = 1_009_843_139;
@@ -64,6 +66,27 @@ impl ValueFormat {
         }
     }
 
+    /// The type of all values with this format; `None` for numbers, whose digits decide.
+    pub(super) fn column_type(&self) -> Option<ColumnType> {
+        match self {
+            Self::Time(format) => {
+                let parsed = BrokenDownTime::parse(format, Self::example_of(format)?).ok()?;
+                Some(match (parsed.offset().is_some(), parsed.hour().is_some()) {
+                    (true, _) => ColumnType::Instant,
+                    (false, true) => ColumnType::DateTime,
+                    (false, false) => ColumnType::Date,
+                })
+            }
+            Self::EpochSeconds | Self::EpochMilliseconds => Some(ColumnType::Instant),
+            Self::Number(_) => None,
+        }
+    }
+
+    fn example_of(format: &str) -> Option<String> {
+        let example = Timestamp::from_second(EXAMPLE_SECOND).ok()?.to_zoned(TimeZone::UTC);
+        strtime::format(format, &example).ok()
+    }
+
     /// A format of dates or times.
     ///
     /// # Errors
@@ -107,7 +130,7 @@ impl fmt::Display for ValueFormat {
 
 /// Converts a date, a date with a time of day, or one with an offset, by what the format contains.
 fn time(format: &str, text: &str) -> Option<Converted<'static>> {
-    let parsed = BrokenDownTime::parse(format, text).ok()?;
+    let parsed = BrokenDownTime::parse(format, text.trim()).ok()?;
     // `%Y` also accepts fewer digits, and would read the year 24 as 0024.
     parsed.to_date().ok().filter(|date| date.year() >= FIRST_YEAR)?;
     let converted = if parsed.offset().is_some() {
@@ -145,23 +168,43 @@ impl NumberFormat {
     /// The number with a point and without anything else; `None` if the text is not a number of this format.
     fn convert(&self, text: &str) -> Option<String> {
         let (sign, number) = self.without_affixes(text)?;
+        let (number, exponent) = match number.split_once(['e', 'E']) {
+            Some((number, exponent)) => (number, Some(exponent)),
+            None => (number, None),
+        };
         let (whole, fraction) = match number.split_once(self.decimal) {
             Some((whole, fraction)) => (whole, Some(fraction)),
             None => (number, None),
         };
-        let whole = match self.thousands {
-            Some(separator) if whole.contains(separator) => without_groups(whole, separator)?,
-            Some(_) | None => whole.to_owned(),
+        let is_separator = |character: char| self.thousands.is_some_and(|wanted| are_alike(wanted, character));
+        let whole = match whole.contains(is_separator) {
+            true => without_groups(whole, is_separator)?,
+            false => whole.to_owned(),
         };
-        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_digits(&whole) || !fraction.is_none_or(is_digits) {
+        let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let has_digits = !whole.is_empty() || fraction.is_some_and(|digits| !digits.is_empty());
+        if !has_digits || !is_digits(&whole) || !fraction.is_none_or(is_digits) {
             return None;
         }
-        Some(format!("{sign}{whole}{}", fraction.map(|digits| format!(".{digits}")).unwrap_or_default()))
+        let whole = if whole.is_empty() { "0" } else { &whole };
+        let fraction = fraction.filter(|digits| !digits.is_empty()).map(|digits| format!(".{digits}"));
+        let digits = format!("{whole}{}", fraction.unwrap_or_default());
+        // A decimal cannot hold the sign of zero.
+        let is_zero = digits.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+        let number = if is_zero { digits } else { format!("{sign}{digits}") };
+        match exponent {
+            // As a spreadsheet shows a long number: 1,23E+05.
+            Some(exponent) => {
+                let mut plain = Vec::new();
+                let is_number = plain_number(format!("{number}e{exponent}").as_bytes(), &mut plain);
+                String::from_utf8(plain).ok().filter(|_| is_number)
+            }
+            None => Some(number),
+        }
     }
 
-    /// The sign and the digits without the texts to remove. A minus may be on either side of them. Parentheses around the number are a
-    /// minus, as in accounting.
+    /// The sign and the digits without the texts to remove. A minus may be on either side of them, and a plus before them. Parentheses
+    /// around the number are a minus, as in accounting.
     fn without_affixes<'a>(&self, text: &'a str) -> Option<(&'static str, &'a str)> {
         let mut rest = text.trim();
         let mut sign = None;
@@ -171,6 +214,9 @@ impl NumberFormat {
             let number = rest.strip_prefix('-').or_else(|| rest.strip_suffix('-')).or_else(in_parentheses);
             if let Some(number) = number.filter(|_| sign.is_none()) {
                 sign = Some("-");
+                rest = number;
+            } else if let Some(number) = rest.strip_prefix('+').filter(|_| sign.is_none()) {
+                sign = Some("");
                 rest = number;
             }
             for affix in &self.remove {
@@ -185,9 +231,15 @@ impl NumberFormat {
     }
 }
 
+/// Whether two separators of thousands look alike: the spaces, also those that do not break a line, and the apostrophes.
+fn are_alike(one: char, other: char) -> bool {
+    const ALIKE: [&[char]; 2] = [&[' ', '\u{a0}', '\u{2009}', '\u{202f}'], &['\'', '\u{2019}']];
+    one == other || ALIKE.iter().any(|group| group.contains(&one) && group.contains(&other))
+}
+
 /// The digits of a number in groups of three; `None` if the groups have other lengths.
-fn without_groups(whole: &str, separator: char) -> Option<String> {
-    let mut groups = whole.split(separator);
+fn without_groups(whole: &str, is_separator: impl Fn(char) -> bool) -> Option<String> {
+    let mut groups = whole.split(is_separator);
     let first = groups.next().filter(|first| (1..=3).contains(&first.len()))?;
     let mut digits = first.to_owned();
     for group in groups {

@@ -193,6 +193,15 @@ impl ColumnRules {
                 column.column_type = number_type;
                 column.type_reason.reason = "the table settings say how its numbers are written".to_owned();
             }
+            // Null tokens would be text, and so would the dates of later files.
+            if let (None, true, Some(implied)) =
+                (column_type, column.candidates.are_open(), rule.format().and_then(ValueFormat::column_type))
+            {
+                column.column_type = implied;
+                column.has_nulls = true;
+                column.type_reason.reason = format!("{own_reason}, and the table settings have a format");
+                continue;
+            }
             let Some(wanted) = column_type else {
                 if rule.format().is_some() && column.type_reason.reason == own_reason {
                     column.type_reason.reason = format!("{own_reason}, with the format in the table settings");

@@ -130,8 +130,18 @@ fn epochs_become_times(#[case] format: ValueFormat, #[case] value: &str, #[case]
 #[case("1,234.5", None)]
 #[case("12.34", None)]
 #[case("1.2345,0", None)]
-#[case("1,", None)]
-#[case(",5", None)]
+#[case("1,", Some("1"))]
+#[case(",5", Some("0.5"))]
+#[case("-,25", Some("-0.25"))]
+#[case("+3,50", Some("3.50"))]
+#[case("1,23E+05", Some("123000"))]
+#[case("-2,5e-3", Some("-0.0025"))]
+#[case("-0,00", Some("0.00"))]
+#[case("007", Some("007"))]
+#[case(",", None)]
+#[case("+-1", None)]
+#[case("1e", None)]
+#[case("e5", None)]
 #[case("--1", None)]
 #[case("€", None)]
 #[case("12 kg", None)]
@@ -139,6 +149,21 @@ fn numbers_are_read_by_their_separators(#[case] value: &str, #[case] expected: O
     let remove = names(&["€", "%"]);
     let format = ValueFormat::Number(NumberFormat { decimal: ',', thousands: Some('.'), remove });
     assert_eq!(converted(&format, value).as_deref(), expected);
+}
+
+/// They look alike, and most programs write the space that does not break a line.
+#[test]
+fn spaces_and_apostrophes_between_thousands_are_alike() {
+    let read = |thousands, value: &str| {
+        let format = NumberFormat { decimal: ',', thousands: Some(thousands), remove: Vec::new() };
+        converted(&ValueFormat::Number(format), value)
+    };
+    for value in ["1 234 567,5", "1\u{a0}234\u{a0}567,5", "1\u{202f}234\u{202f}567,5", "1\u{2009}234 567,5"] {
+        assert_eq!(read(' ', value).as_deref(), Some("1234567.5"), "{value}");
+    }
+    assert_eq!(read('\'', "1\u{2019}234,5").as_deref(), Some("1234.5"));
+    assert_eq!(read(' ', "1'234"), None);
+    assert_eq!(read(' ', "1\u{a0}2345"), None);
 }
 
 /// `%Y` alone would read the year 24 as 0024.
@@ -216,6 +241,31 @@ fn reason_of_a_type_names_the_table_settings() {
     assert_eq!(text, "all 2 values are 64-bit integers, with the default in the table settings");
     let (_, text) = reason(&ColumnRules::new(vec![load("zip", "zip")]), &["1", "0"]);
     assert_eq!(text, "all 2 values are 64-bit integers");
+}
+
+/// Otherwise the null tokens would be text, and the column could not hold the dates of later files.
+#[test]
+fn format_names_the_type_of_a_column_without_values() {
+    let column = |format: ValueFormat, values: &[&str]| {
+        let mut schema = schema(values);
+        let action = ColumnAction::Load { column_type: None, format: Some(format), default: None };
+        let rules = ColumnRules::new(vec![ColumnRule { action, ..load("zip", "zip") }]);
+        rules.set_types(&mut schema).unwrap();
+        schema.columns.remove(0)
+    };
+    for (format, expected) in [
+        ("%d/%m/%Y", ColumnType::Date),
+        ("%d/%m/%Y %H:%M", ColumnType::DateTime),
+        ("%d/%m/%Y %H:%M %z", ColumnType::Instant),
+    ] {
+        let found = column(ValueFormat::time(format).unwrap(), &["NULL", "N/A"]);
+        assert_eq!((found.column_type, found.has_nulls), (expected, true), "{format}");
+    }
+    assert_eq!(column(ValueFormat::EpochSeconds, &["NULL"]).column_type, ColumnType::Instant);
+    // The digits decide about numbers, and values of other kinds keep their type.
+    let number = NumberFormat { decimal: ',', thousands: None, remove: Vec::new() };
+    assert_eq!(column(ValueFormat::Number(number), &["NULL"]).column_type, ColumnType::Text);
+    assert_eq!(column(ValueFormat::time("%d/%m/%Y").unwrap(), &["x"]).column_type, ColumnType::Text);
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub use dialect::{
 use footer::Footer;
 use record::RecordReader;
 
-const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte order mark, or set CSV_ENCODING";
+const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte order mark, or set CSV_ENCODING to its encoding, such as windows-1252";
 
 /// Decodes one file. After an error the decoder must not be used again.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use crate::{Error, ErrorKind, Result};
 /// # Errors
 /// When the file can be read in two ways, or contradicts a setting. The message names the setting that decides.
 pub(super) fn complete(sample: Sample<'_>, dialect: &CsvDialect) -> Result<CsvDialect> {
+    check_line_ends(sample)?;
     let above = preamble::detect(sample, dialect)?;
     let delimiter = above.delimiter.or(dialect.delimiter);
     let sample = sample.after(above.bytes, above.lines);
@@ -27,6 +28,7 @@ pub(super) fn complete(sample: Sample<'_>, dialect: &CsvDialect) -> Result<CsvDi
         check_header(sample, *syntax, division, source)?;
     }
     check_single_quotes(sample, dialect, division)?;
+    check_spaced_quotes(sample, dialect, division)?;
     let extra_field = if dialect.has_header { extra_field(sample, dialect, division)? } else { ExtraField::Absent };
     Ok(CsvDialect {
         delimiter: Some(syntax.delimiter),
@@ -122,6 +124,57 @@ fn check_single_quotes(sample: Sample<'_>, dialect: &CsvDialect, division: &Divi
     }
     let message = "single quotes are around the text fields, but the quote character is the double quote; set CSV_QUOTE to \
                    the single quote, or to none if the quotes belong to the values";
+    let (bytes, lines) = division.first_start();
+    Err(Error::new(ErrorKind::Invalid, message).at(sample.after(bytes, lines).start))
+}
+
+/// Rejects UTF-16 without a byte order mark, whose first characters are not Latin: a zero byte is before or after every line end.
+fn check_line_ends(sample: Sample<'_>) -> Result<()> {
+    let line_ends = || memchr::memchr_iter(b'\n', sample.text);
+    let is_zero = |index: Option<usize>| index.and_then(|index| sample.text.get(index)) == Some(&0);
+    // The sample may end within a character.
+    let is_cut = |end: usize| end + 1 == sample.text.len() && !sample.is_whole_file;
+    let is_little = line_ends().all(|end| is_cut(end) || is_zero(end.checked_add(1)));
+    let is_big = line_ends().all(|end| is_zero(end.checked_sub(1)));
+    let first = line_ends().find(|end| !is_cut(*end));
+    let name = match (first, is_little, is_big) {
+        (Some(_), true, _) => "utf-16le",
+        (Some(_), false, true) => "utf-16be",
+        (Some(_), false, false) | (None, ..) => return Ok(()),
+    };
+    let message = format!("the file looks like UTF-16 without a byte order mark; set CSV_ENCODING to {name}");
+    Err(Error::new(ErrorKind::Invalid, message).at(sample.start))
+}
+
+/// Rejects a file with a space between delimiter and quote, so that the quotes would become part of the values: in a column, all
+/// fields have both.
+fn check_spaced_quotes(sample: Sample<'_>, dialect: &CsvDialect, division: &Division<'_>) -> Result<()> {
+    if dialect.quote != Some(b'"') || memchr::memmem::find(sample.text, b" \"").is_none() {
+        return Ok(());
+    }
+    let is_spaced = |field: &[u8]| {
+        field.starts_with(b" ") && matches!(field.trim_ascii_start(), [b'"', .., b'"'] | [b'"', .., b'"', b' '])
+    };
+    // For each column, whether all fields so far are spaced.
+    let mut columns: Vec<Option<bool>> = vec![None; division.first_width()];
+    for row in division.rows().skip(usize::from(dialect.has_header)) {
+        for (column, field) in columns.iter_mut().zip(row) {
+            if field.text.is_empty() || is_null_token(field.text) {
+                continue;
+            }
+            let is_spaced = !field.is_quoted && is_spaced(field.text);
+            // Elsewhere, quotes belong to values.
+            if !is_spaced && !field.is_quoted && field.text.contains(&b'"') {
+                return Ok(());
+            }
+            *column = Some(column.unwrap_or(true) && is_spaced);
+        }
+    }
+    if !columns.contains(&Some(true)) {
+        return Ok(());
+    }
+    let message = "a space is before the double quotes around fields, so the quotes would be part of the values; remove the space, or \
+                   set CSV_QUOTE to none if the quotes belong to the values";
     let (bytes, lines) = division.first_start();
     Err(Error::new(ErrorKind::Invalid, message).at(sample.after(bytes, lines).start))
 }

@@ -15,6 +15,7 @@ mod records;
 mod rejects;
 mod sep_line;
 mod single_quotes;
+mod spaces;
 mod widths;
 
 use super::*;

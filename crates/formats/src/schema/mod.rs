@@ -86,6 +86,11 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    /// Whether every type is possible, because no value is known.
+    pub fn are_open(&self) -> bool {
+        self.integer && self.date && self.boolean
+    }
+
     /// The narrowest type of number that holds every value; `None` without values, and if no type holds all of them.
     pub(crate) fn number(&self) -> Option<ColumnType> {
         match (self.boolean, self.integer, self.decimal, self.double) {

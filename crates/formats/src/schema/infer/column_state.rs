@@ -97,7 +97,10 @@ impl ColumnState {
         self.family = before.widened_by(text, kind);
         self.forced = before.loss(&self.family, text, kind).map(|loss| (record, loss));
         if matches!(self.family, Family::Text) && !matches!(before, Family::Text) {
-            self.has_lost_type = !matches!(before, Family::Open);
+            // A date or time in another spelling is not the line of totals.
+            let is_moment =
+                text.first().is_some_and(u8::is_ascii_digit) && text.iter().any(|byte| b"-/:".contains(byte));
+            self.has_lost_type = !matches!(before, Family::Open) && !is_moment;
             let may_have_commas = if let Family::Number(numbers) = before {
                 numbers.may_have_decimal_comma()
             } else {

@@ -25,8 +25,8 @@ const MAX_ADDED_ZEROS: i64 = 400;
 /// not a number.
 ///
 /// Accepted are a plus sign, an exponent, missing digits on one side of the point, and zeros at the end. Zeros at the
-/// start are accepted only if digits follow a point: `007` may be a code, `007.50` is a number. A negative zero is not
-/// accepted, because its sign would be lost.
+/// start are accepted only if digits follow a point: `007` may be a code, `007.50` is a number. A negative zero, as programs for
+/// accounting write it, is a zero.
 pub fn plain_number(text: &[u8], out: &mut Vec<u8>) -> bool {
     match Written::of(text.trim_ascii()) {
         Some(written) => written.append_plain(out),
@@ -84,10 +84,8 @@ impl<'a> Written<'a> {
     fn append_plain(&self, out: &mut Vec<u8>) -> bool {
         let digits = || self.whole.iter().chain(self.fraction).copied();
         let Some(first) = digits().position(|digit| digit != b'0') else {
-            if !self.is_negative {
-                out.push(b'0');
-            }
-            return !self.is_negative;
+            out.push(b'0');
+            return true;
         };
         let count = self.whole.len() + self.fraction.len();
         let trailing_zeros = digits().rev().take_while(|digit| *digit == b'0').count();
@@ -140,8 +138,14 @@ pub fn single(text: &[u8]) -> Option<f32> {
 
 fn with_number<T>(text: &[u8], read: impl FnOnce(&Number<'_>) -> Option<T>) -> Option<T> {
     let mut plain = Vec::new();
-    let number = if plain_number(text, &mut plain) { Number::scan(&plain) } else { None };
-    read(&number?)
+    if !plain_number(text, &mut plain) {
+        return None;
+    }
+    // A float keeps the sign of zero.
+    if plain == b"0" && text.trim_ascii().starts_with(b"-") {
+        plain = b"-0.0".to_vec();
+    }
+    read(&Number::scan(&plain)?)
 }
 
 /// A boolean in words, in any letter case: `true`, `t`, `yes`, `y`, `on`, and their opposites. Also the numbers 1 and 0.
@@ -165,7 +169,7 @@ pub fn boolean(text: &[u8]) -> Option<bool> {
     let mut digits = Vec::new();
     match plain_number(text, &mut digits).then_some(digits.as_slice()) {
         Some(b"1") => Some(true),
-        Some(b"0") => Some(false),
+        Some(b"0") if !word.starts_with(b"-") => Some(false),
         _ => None,
     }
 }
