@@ -152,6 +152,12 @@ async fn rejected_records_of_a_local_file_are_shown(
     let json = spillway(&none, &["rejects", "show", &errors, "--json"]).await?.ensure_code(0)?.json()?;
     assert_eq!(json["errors"].as_array().map(Vec::len), Some(2), "{json}");
     assert_eq!((&json["errors"][0]["record"], &json["errors"][1]["column"]), (&json!(2), &json!("qty")), "{json}");
+    // They are only a part of their file.
+    for command in ["plan", "load"] {
+        let replaced = spillway(&site.settings(), &[command, &records, "--table", TABLE, "--mode", "replace"]).await?;
+        ensure!(replaced.code != Some(0) && replaced.stderr.contains("correct the complete file"), "{replaced:?}");
+    }
+    assert_eq!(site.rows().await?, 2);
     // Another name is that of an object.
     let missing = spillway(&none, &["rejects", "show", &path, "--json"]).await?.ensure_code(64)?;
     ensure!(missing.json()?["error"]["message"].to_string().contains("bucket"), "{missing:?}");

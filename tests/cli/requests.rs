@@ -66,3 +66,44 @@ async fn status_needs_a_bucket_and_a_database_but_no_table() -> Result<()> {
     ensure!(missing.stderr.contains("--bucket NAME"), "{}", missing.stderr);
     Ok(())
 }
+
+/// One object without a table must not hide what happened to the others.
+#[tokio::test]
+async fn failure_of_one_object_hides_no_report() -> Result<()> {
+    let test_env = TestEnv::on(Engine::Postgres).await?;
+    let account = test_env.fixture.account.clone();
+    let settings = test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", "uploads/{table}/*");
+    let sweep = ["sweep", "--older-than-seconds", "0", "--json"];
+    for number in 0..2 {
+        account.put(&format!("uploads/orders/{number}.csv"), format!("id\n{number}\n")).await?;
+        account.put(&format!("uploads/{number}.csv"), "id\n1\n").await?;
+        let ended = spillway(&settings, &sweep).await?.ensure_code(1)?;
+        let document = ended.json()?;
+        let failures = document["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
+        assert_eq!((&document["reports"][0]["outcome"], failures.len()), (&json!("loaded"), number + 1), "{document}");
+        assert_eq!(failures[0]["kind"], json!("key_refused"), "{document}");
+        ensure!(ended.stderr.contains("error: ") && !ended.stderr.contains("--table,"), "{}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn addresses_of_objects_are_accepted_where_keys_are() -> Result<()> {
+    let test_env = TestEnv::on(Engine::Postgres).await?;
+    let account = test_env.fixture.account.clone();
+    account.put("uploads/orders.csv", "id\n1\n").await?;
+    let (settings, bucket) = (test_env.settings(), account.bucket.clone());
+    let address = format!("s3://{bucket}/uploads/orders.csv");
+    spillway(&settings, &["load", &address]).await?.ensure_code(0)?;
+    let elsewhere = settings.clone().without("S3_BUCKET");
+    let status = spillway(&elsewhere, &["status", &address, "--json"]).await?.ensure_code(0)?.json()?;
+    assert_eq!(status["state"], json!("loaded"), "{status}");
+    let shown = spillway(&elsewhere, &["runs", "show", &address, "--json"]).await?.ensure_code(0)?.json()?;
+    assert_eq!(shown["items"][0]["key"], json!("uploads/orders.csv"), "{shown}");
+    spillway(&settings, &["config", "show", &address]).await?.ensure_code(0)?;
+    // A plan reads what a load reads.
+    let moved = account.keys("processed/").await?.remove(0);
+    let planned = spillway(&settings, &["plan", &format!("s3://{bucket}/{moved}")]).await?.ensure_code(64)?;
+    ensure!(planned.stderr.contains("no load reads this object"), "{planned:?}");
+    Ok(())
+}

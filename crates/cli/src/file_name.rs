@@ -49,6 +49,14 @@ impl FileName {
     }
 }
 
+/// The bucket and the key of an address in S3; without an address, no bucket and the text itself.
+pub(crate) fn bucket_and_key(text: &str) -> (Option<&str>, &str) {
+    match text.strip_prefix("s3://").and_then(|address| address.split_once('/')) {
+        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => (Some(bucket), key),
+        Some(_) | None => (None, text),
+    }
+}
+
 /// Whether a name is an address in S3.
 pub(crate) fn is_in_s3(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"s3://")

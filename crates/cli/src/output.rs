@@ -123,8 +123,13 @@ impl Output {
 
     /// Prints an error without its hint to standard error only.
     pub(crate) fn error_line(&self, error: &Error) {
+        self.error_message(&chain(error));
+    }
+
+    /// Prints the message of an error without its hint to standard error only.
+    pub(crate) fn error_message(&self, message: &str) {
         let styles = Styles(self.stderr_color);
-        self.note(&format!("{} {}", styles.paint(Style::Bad, "error:"), printable(&chain(error))));
+        self.note(&format!("{} {}", styles.paint(Style::Bad, "error:"), printable(message)));
     }
 
     /// Prints an error with its hint to standard error only.
@@ -234,7 +239,7 @@ pub(crate) struct ErrorDocument {
 }
 
 impl ErrorDocument {
-    fn of(error: &Error, purpose: Purpose) -> Self {
+    pub(crate) fn of(error: &Error, purpose: Purpose) -> Self {
         let position = error.position();
         Self {
             kind: error.kind().name(),

@@ -1,21 +1,26 @@
 //! Sends requests of the ingest function: to this process, or to a deployed function. Both return the same body.
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use spillway_core::config::{CommandSettings, DatabaseChoice, Environment, IngestSettings};
 use spillway_core::destination::RunPlaces;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::function::IngestFunction;
 use spillway_core::listing::ListRequest;
+use spillway_core::policy::Purpose;
 use spillway_core::request::Request;
 
 use crate::database::DatabaseOptions;
 use crate::exit;
+use crate::output::ErrorDocument;
 use crate::session::Session;
 
 /// The name of this process in logs.
 const SERVICE: &str = "terminal";
+
+/// The field of a body with the errors of objects that have no outcome, if others have one. A deployed function fails instead.
+pub(crate) const FAILURES: &str = "failures";
 
 /// The setting with the bucket of a request that does not name one.
 const BUCKET: &str = "S3_BUCKET";
@@ -39,6 +44,11 @@ impl Target {
     /// Whether a deployed function runs the request.
     pub(crate) fn is_deployed(&self) -> bool {
         self.stack.is_some() || self.function.is_some()
+    }
+
+    /// This target with the bucket of an address, if there is one.
+    pub(crate) fn in_bucket(&self, bucket: Option<&str>) -> Self {
+        Self { bucket: bucket.map(str::to_owned).or_else(|| self.bucket.clone()), ..self.clone() }
     }
 
     /// Whether the request has a bucket: its own, that of the function, or that of the settings.
@@ -193,8 +203,10 @@ async fn run_here(environment: &Environment, request: &Value) -> Result<Value> {
 async fn run(dispatch: DispatchSettings, request: Request) -> Result<Value> {
     let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.for_terminal();
     let deadline = exit::until_signal()?;
-    let response = Box::pin(dispatcher.run(request, &deadline)).await?.into_response()?;
-    let body = response["body"].as_str().unwrap_or_default();
-    serde_json::from_str(body)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the response is not JSON").with_source(error))
+    let (mut body, failures) = Box::pin(dispatcher.run(request, &deadline)).await?.into_body_and_failures()?;
+    if !failures.is_empty() {
+        let documents: Vec<_> = failures.iter().map(|error| ErrorDocument::of(error, Purpose::Load)).collect();
+        body[FAILURES] = json!(documents);
+    }
+    Ok(body)
 }

@@ -40,6 +40,7 @@ use crate::table_name::TableName;
 use attempt::LocalAttempt;
 pub(crate) use attempt::{body, without_wider_type};
 pub use reject_files::RejectFiles;
+pub(crate) use reject_files::check_not_replaced_by_part;
 
 /// Loads local files into the database of the settings. The connections are shared by all files.
 #[derive(Debug)]
@@ -113,6 +114,7 @@ impl LocalLoader {
         self.settings.database.tables.refresh(&self.store).await?;
         let (parts, config) = table_of(&self.settings, table, key)?;
         check_output(&config)?;
+        check_not_replaced_by_part(file.path(), &config)?;
         let started_at = Timestamp::now();
         let source = version(&self.settings, file, &config, repeat);
         let key_fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);

@@ -291,7 +291,7 @@ fn hint_of_kind(kind: ErrorKind) -> &'static str {
         ErrorKind::CommitUnknown => "run the command again: it reads the ledger to learn whether the rows are stored",
         ErrorKind::FileBroken => "correct the file",
         ErrorKind::Poison => "find out why the workers died, and give them more memory or time",
-        ErrorKind::KeyRefused => "name the table with --table, or correct TABLE_PATTERN",
+        ErrorKind::KeyRefused => "correct TABLE_PATTERN or RDS_TABLE; plan and load also accept --table",
         ErrorKind::SourceChanged => "the file was changed while it was read; run the command when it is complete",
         ErrorKind::SourceMissing => "check the name of the file",
         ErrorKind::SourceArchived => "restore the object, then run the command again",

@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
     };
     session.output.result(&check, |styles| text(&check, styles));
     if !has_bucket {
-        session.output.next_step("with --bucket NAME, the check also tests what a deployed stack needs");
+        session.output.next_step("with --bucket NAME and the settings of a stack, such as RDS_TABLE, the check also tests what a deployed stack needs");
     }
     Ok(if check["ok"] == true { Exit::Done } else { Exit::NeedsAttention })
 }

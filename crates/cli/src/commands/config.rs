@@ -6,6 +6,7 @@ use spillway_core::config::{CommandSettings, EffectiveSettings, Origin, effectiv
 use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::exit::Exit;
+use crate::file_name::bucket_and_key;
 use crate::numbers::counted;
 use crate::output::{Style, Styles};
 use crate::session::Session;
@@ -83,7 +84,8 @@ fn check(arguments: &CheckArguments, session: &Session) -> Result<Exit> {
 }
 
 fn show(arguments: &ShowArguments, session: &Session) -> Result<Exit> {
-    let effective = effective_settings(&session.environment, arguments.table.as_deref(), &arguments.key)?;
+    let effective =
+        effective_settings(&session.environment, arguments.table.as_deref(), bucket_and_key(&arguments.key).1)?;
     session.output.result(&effective, |styles| text(&effective, styles));
     Ok(Exit::Done)
 }

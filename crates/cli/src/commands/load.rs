@@ -76,6 +76,9 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     if settings.database == DatabaseChoice::Missing {
         return Err(no_database());
     }
+    if arguments.files.iter().any(|file| is_in_s3(file)) {
+        check_options_of_objects(&arguments)?;
+    }
     let files = names(&arguments)?;
     let deadline = exit::until_signal()?;
     let mut loader = Loader {
@@ -118,6 +121,16 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         session.output.next_step(step);
     }
     Ok(exit)
+}
+
+/// Fails for options that do not apply to objects in S3.
+fn check_options_of_objects(arguments: &Arguments) -> Result<()> {
+    if !arguments.again && arguments.rejects.is_none() && arguments.table.key.is_none() {
+        return Ok(());
+    }
+    let message = "--again, --rejects and --as apply only to local files; to load the rows of an object once more, upload it under \
+                   another key";
+    Err(Error::new(ErrorKind::EventInvalid, message).with_advice())
 }
 
 /// The files, with patterns replaced by the names that match.
@@ -247,11 +260,6 @@ impl Loader<'_> {
 
     /// Loads an object in S3 as a function would: with its lease, its fallback and its move.
     async fn load_object(&mut self, object: ObjectRef) -> Result<Report> {
-        if self.arguments.again || self.arguments.rejects.is_some() || self.arguments.table.key.is_some() {
-            let message = "--again, --rejects and --as apply only to local files; to load the rows of an object once more, upload it \
-                           under another key";
-            return Err(Error::new(ErrorKind::EventInvalid, message).for_object(object));
-        }
         let Some(dispatcher) = &self.dispatcher else {
             return Err(Error::new(ErrorKind::Internal, "the dispatcher is missing"));
         };

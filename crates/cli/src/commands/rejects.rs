@@ -10,6 +10,7 @@ use spillway_core::listing::RejectsItem;
 use crate::commands::list::{List, ListArguments, details};
 use crate::commands::reports;
 use crate::exit::Exit;
+use crate::file_name::bucket_and_key;
 use crate::output::Styles;
 use crate::request::{RequestOptions, Target};
 use crate::session::Session;
@@ -68,8 +69,10 @@ async fn show(arguments: &KeyArguments, session: &Session) -> Result<Exit> {
     if let Some((records, errors)) = local::find(&arguments.key).filter(|_| !arguments.target.is_deployed()) {
         return local::show((&records, &errors), session);
     }
-    let request = json!({"rejects": {"list": {"key": arguments.key}}});
-    let List { json, items } = List::<RejectsItem>::request(session, &arguments.target, &request).await?;
+    let (bucket, key) = bucket_and_key(&arguments.key);
+    let request = json!({"rejects": {"list": {"key": key}}});
+    let target = arguments.target.in_bucket(bucket);
+    let List { json, items } = List::<RejectsItem>::request(session, &target, &request).await?;
     session.output.result(&json, |styles| match items.first() {
         None => "no file of rejected records has this key\n".to_owned(),
         Some(item) => item_details(item, styles),

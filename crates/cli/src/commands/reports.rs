@@ -3,12 +3,14 @@
 use serde::Deserialize;
 use serde_json::Value;
 use spillway_core::destination::LoadDetails;
+use spillway_core::error::ErrorKind;
 use spillway_core::report::Outcome;
 
 use crate::exit::Exit;
 use crate::json::{list, text};
 use crate::numbers::{count, counted};
 use crate::output::Style;
+use crate::request::FAILURES;
 use crate::row_counts;
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration};
@@ -58,6 +60,13 @@ pub(crate) fn print(session: &Session, body: &Value) -> Exit {
         return Exit::NeedsAttention;
     }
     let mut exit = reports.iter().map(exit_of).fold(Exit::Done, Exit::and);
+    for failure in list(&body[FAILURES]) {
+        session.output.error_message(failure["message"].as_str().unwrap_or_default());
+        exit = exit.and(match failure["kind"] == ErrorKind::Interrupted.name() {
+            true => Exit::Interrupted,
+            false => Exit::Failed,
+        });
+    }
     for item in list(&body["not_done"]) {
         session.output.note(&format!("not done: {}: {}", text(&item["what"]), text(&item["reason"])));
         exit = exit.and(Exit::NeedsAttention);

@@ -9,7 +9,7 @@ use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::database::DatabaseOptions;
 use crate::exit::Exit;
-use crate::file_name::shell_word;
+use crate::file_name::{bucket_and_key, shell_word};
 use crate::json::{list, text};
 use crate::numbers::counted;
 use crate::output::{Style, Styles};
@@ -21,7 +21,7 @@ use crate::table::{Align, Table, bytes, duration, printable};
 /// The arguments of the command.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The key that a file was uploaded to; without it, what waits
+    /// The key that a file was uploaded to, or s3://bucket/key; without it, what waits
     #[arg(value_name = "KEY")]
     key: Option<String>,
     #[command(flatten)]
@@ -33,8 +33,10 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let environment = with_database(session, &arguments.target, &arguments.database)?;
-    let request = json!({"status": {"key": arguments.key}});
-    if let (Some(key), false) = (&arguments.key, arguments.target.names_bucket(&environment)?) {
+    let (bucket, key) = arguments.key.as_deref().map(bucket_and_key).unzip();
+    let target = arguments.target.in_bucket(bucket.flatten());
+    let request = json!({"status": {"key": key}});
+    if let (Some(key), false) = (&arguments.key, target.names_bucket(&environment)?) {
         let message = format!(
             "no option or setting names the bucket of an object; use --bucket NAME or the setting S3_BUCKET. For a local file, use \
              spillway runs show {} with the same options",
@@ -42,7 +44,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
         );
         return Err(Error::new(ErrorKind::Settings, printable(&message)).with_advice());
     }
-    let body = send_reading(&environment, &arguments.target, Needs::BucketAndDatabase, request).await?;
+    let body = send_reading(&environment, &target, Needs::BucketAndDatabase, request).await?;
     let status = &body["status"];
     session.output.result(status, |styles| match arguments.key {
         Some(_) => of_file(status, styles),

@@ -72,13 +72,37 @@ impl RequestResult {
     /// # Errors
     /// When any object failed. The caller of a function may ignore the response, but not an error.
     pub fn into_response(self) -> Result<Value> {
-        let mut results = self.results.into_result()?;
-        let reports_omitted = results.keep_reports(MAX_REPORTS);
-        let result = Self { results, reports_omitted, ..self };
-        let body = serde_json::to_string(&result)
-            .map_err(|error| Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(error))?;
+        let results = self.results.into_result()?;
+        let body = serde_json::to_string(&Self { results, ..self }.limited()).map_err(not_json)?;
         Ok(json!({ "statusCode": 200, "body": body }))
     }
+
+    /// The body of the response with the failures beside it, for a person who reads both.
+    ///
+    /// # Errors
+    /// When no object has an outcome, and one failed.
+    pub fn into_body_and_failures(mut self) -> Result<(Value, Vec<Error>)> {
+        let failures = std::mem::take(&mut self.results.failures);
+        match <[Error; 1]>::try_from(failures) {
+            Ok([failure]) if self.results.reports.is_empty() => Err(failure),
+            Ok(failure) => Ok((self.into_body()?, Vec::from(failure))),
+            Err(failures) => Ok((self.into_body()?, failures)),
+        }
+    }
+
+    fn into_body(self) -> Result<Value> {
+        serde_json::to_value(self.limited()).map_err(not_json)
+    }
+
+    /// The result without the reports that a response has no space for.
+    fn limited(mut self) -> Self {
+        self.reports_omitted = self.results.keep_reports(MAX_REPORTS);
+        self
+    }
+}
+
+fn not_json(cause: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(cause)
 }
 
 impl From<BatchResult> for RequestResult {

@@ -12,12 +12,28 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::local_file::STANDARD_INPUT;
 use crate::object::SourceId;
-use crate::pipeline::{FileRows, RejectWriter, copy_records};
+use crate::pipeline::{FileRows, RejectWriter, TableConfig, copy_records};
 use crate::reader::FileLayout;
 use spillway_formats::reject::Reject;
 
 /// The ending of the file with the errors, after that of the records.
 const ERRORS_ENDING: &str = ".errors";
+
+/// Fails if a file of rejected records would replace a whole table: they are only a part of their file.
+///
+/// # Errors
+/// [`ErrorKind::Settings`].
+pub(crate) fn check_not_replaced_by_part(path: &Path, config: &TableConfig) -> Result<()> {
+    let mode = &config.destination.load_mode;
+    if !mode.loads_full_exports() || !with_ending(path, ERRORS_ENDING).is_file() {
+        return Ok(());
+    }
+    let message = format!(
+        "with LOAD_MODE={} these rejected records would become the whole table; correct the complete file, and load that",
+        mode.name()
+    );
+    Err(Error::new(ErrorKind::Settings, message).with_advice())
+}
 
 /// The largest number in a name.
 const MAX_NUMBER: usize = 99;

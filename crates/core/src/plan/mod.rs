@@ -26,7 +26,7 @@ use crate::aws::sdk_config;
 use crate::destination::{
     Body, FileClaim, FileSchema, FoundTable, Inspection, LedgerState, Product, TableChanges, changes_hint, inspect_new,
 };
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key_columns::KeyFields;
 use crate::local_file::LocalFile;
 use crate::local_load::{self, Repeat};
@@ -37,6 +37,7 @@ use crate::pipeline::{
 use crate::progress::Progress;
 use crate::reader::{FileReader, ScanResult};
 
+use crate::route::Route;
 use crate::store::Store;
 use spillway_formats::detect::{Compression, Format};
 use values::ValueCount;
@@ -176,12 +177,17 @@ impl Planner {
         match source {
             PlanSource::Local(file) => {
                 local_load::check_output(&config)?;
+                local_load::check_not_replaced_by_part(file.path(), &config)?;
                 let version = local_load::version(pipeline, file, &config, Repeat::Skip);
                 let fields = (fields(&version.object), progress);
                 let reader = FileReader::open_local(file, &version, buffer, files, fields).await?;
                 Ok(Planned { version, reader, config, place: Place::Local })
             }
             PlanSource::Object(object) => {
+                if Route::of_requested(&object, &pipeline.prefixes) != Route::Ingest {
+                    let message = "no load reads this object: Spillway itself writes under its prefix, or its name is not that of a file";
+                    return Err(Error::new(ErrorKind::EventInvalid, message).with_advice().for_object(object));
+                }
                 let version = self.store.head(&object).await?;
                 let fields = fields(&version.object);
                 let reader = FileReader::open(&self.store, &version, buffer, files, &fields).await?;

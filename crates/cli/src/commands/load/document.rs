@@ -1,5 +1,7 @@
 //! The result of `spillway load`, as text and as JSON.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use spillway_core::destination::LoadDetails;
 use spillway_core::report::{Outcome, Report};
@@ -31,6 +33,9 @@ pub(super) struct LoadDocument {
     /// The load modes of all loads, each once.
     #[serde(skip)]
     load_modes: Vec<Option<String>>,
+    /// The tables that a file has replaced.
+    #[serde(skip)]
+    replaced_tables: BTreeSet<String>,
     /// Number of files, also of those that the list omits.
     #[serde(skip)]
     count: usize,
@@ -65,8 +70,12 @@ const AGAIN_REPLACED: &str = "add --again to replace the table with this file on
 /// What the user can do about objects in S3 that were loaded before.
 const OTHER_KEY: &str = "an object is loaded once; upload it under another key to load its rows once more";
 
+/// What several files do that replace the same table.
+const REPLACED_IN_TURN: &str =
+    "each file has replaced the rows of the file before it in the same table; the last one counts";
+
 /// All steps, in the order in which they are printed.
-const STEPS: [&str; 5] = [AGAIN_IN_MODE, AGAIN, AGAIN_REPLACED, AGAIN_OLDER, OTHER_KEY];
+const STEPS: [&str; 6] = [REPLACED_IN_TURN, AGAIN_IN_MODE, AGAIN, AGAIN_REPLACED, AGAIN_OLDER, OTHER_KEY];
 
 /// What the user can do about a file that needed no load.
 fn step(report: &Report) -> Option<&'static str> {
@@ -129,6 +138,12 @@ impl LoadDocument {
             return;
         }
         let load = LoadDetails::of(report);
+        if load.load_mode.as_deref() == Some("replace") {
+            let table = report.table.clone().unwrap_or_default();
+            if !self.replaced_tables.insert(table) && !self.steps.contains(&REPLACED_IN_TURN) {
+                self.steps.push(REPLACED_IN_TURN);
+            }
+        }
         self.rows_stored += report.rows_stored;
         if load.is_by_key() {
             self.rows_inserted += load.rows_inserted(report.rows_stored);
@@ -235,5 +250,15 @@ mod tests {
         let in_s3 = [(Outcome::FellBack, "append", [7, 0, 0]), (Outcome::Rejected, "append", [0, 0, 0])];
         assert_eq!(summary(&in_s3, 2), "2 files: 0 loaded, 1 fell back, 1 rejected; 0 rows stored\n");
         assert_eq!(document(&mixed, 2).rows_inserted, 3);
+    }
+
+    #[test]
+    fn files_that_replace_the_same_table_are_named() {
+        let steps = |modes: [&str; 2]| {
+            let loads = modes.map(|mode| (Outcome::Loaded, mode, [2, 0, 0]));
+            document(&loads, 2).next_steps()
+        };
+        assert_eq!(steps(["replace", "replace"]), [REPLACED_IN_TURN]);
+        assert!(steps(["append", "append"]).is_empty() && steps(["append", "replace"]).is_empty());
     }
 }

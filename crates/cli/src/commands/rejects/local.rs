@@ -43,7 +43,11 @@ pub(super) fn show((records, errors): (&Path, &Path), session: &Session) -> Resu
         }
         text
     });
-    let step = format!("correct the records, then spillway load {} into the same table", shell_word(&records));
+    let step = format!(
+        "correct the records, then spillway load {} into the same table; with the load mode replace or mirror, correct and load the whole \
+         file instead",
+        shell_word(&records)
+    );
     session.output.next_step(&printable(&step));
     Ok(Exit::Done)
 }

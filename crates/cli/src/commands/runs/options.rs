@@ -10,6 +10,7 @@ use spillway_core::error::Result;
 
 use crate::commands::list::{List, is_id};
 use crate::database::DatabaseOptions;
+use crate::file_name::bucket_and_key;
 use crate::request::{Target, send_in, send_runs, with_database};
 use crate::session::Session;
 
@@ -40,6 +41,7 @@ impl RunsOptions {
     /// # Errors
     /// As [`list`](Self::list).
     pub(super) async fn find(&self, session: &Session, run: &str, limit: usize) -> Result<List<Run>> {
+        let (_, run) = bucket_and_key(run);
         if is_id(run) {
             return self.list(session, json!({"id": run, "limit": limit})).await;
         }

@@ -9,7 +9,7 @@ use super::options::RunsOptions;
 use crate::commands::list::is_id;
 use crate::commands::reports;
 use crate::exit::Exit;
-use crate::file_name::shell_word;
+use crate::file_name::{bucket_and_key, shell_word};
 use crate::session::Session;
 
 /// The arguments of the command.
@@ -43,9 +43,10 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
 
 async fn retry(run: &str, options: &RunsOptions, session: &Session) -> Result<serde_json::Value> {
     let invalid = |message: String| Err(Error::new(ErrorKind::EventInvalid, message));
-    let is_local = options.is_local(session, run)?;
+    let (bucket, key) = bucket_and_key(run);
+    let is_local = bucket.is_none() && options.is_local(session, run)?;
     if !is_id(run) && !is_local {
-        return options.load(session, None, run).await;
+        return options.load(session, bucket, key).await;
     }
     match options.find(session, run, 1).await?.items.first() {
         Some(found) if found.object().is_local_file() && is_loaded(found) => {
