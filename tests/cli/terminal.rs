@@ -113,7 +113,7 @@ async fn missing_privilege_leaves_the_object_untouched(
     Ok(())
 }
 
-/// An outage that begins during a load is no mistake of the person.
+/// An outage that begins during a load is not a mistake of the person.
 #[rstest]
 #[tokio::test]
 async fn database_that_goes_down_later_leads_to_the_fallback(
@@ -369,11 +369,14 @@ async fn prefix_and_pattern_load_each_object(
     assert_eq!(all.stderr.matches("skipped").count(), 1, "{all:?}");
     for missing in ["uploads/no/", "uploads/no*.csv"] {
         let ended = load(&[missing]).await?.ensure_code(1)?;
-        let text = format!("there is no object to load below or matching {}", address(missing));
+        let text = format!("{} matches no object", address(missing));
         ensure!(ended.stderr.contains(&text), "{ended:?}");
     }
     let missing = load(&["uploads/no.csv"]).await?.ensure_code(1)?;
-    ensure!(missing.stdout.contains(&format!("there is no object {}", address("uploads/no.csv"))), "{missing:?}");
+    ensure!(
+        missing.stdout.contains(&format!("the object {} does not exist", address("uploads/no.csv"))),
+        "{missing:?}"
+    );
     ensure!(!missing.stdout.contains("gone"), "{missing:?}");
     let json = spillway(&settings, &["load", &address("uploads/no/"), "--json"]).await?.ensure_code(1)?.json()?;
     assert_eq!(json["files"][0]["error"]["kind"], serde_json::json!("source_missing"), "{json}");

@@ -23,15 +23,13 @@ impl FileName {
     /// # Errors
     /// When an address in S3 names no object.
     pub(crate) fn of(name: &OsStr) -> Result<Self> {
-        let Some(address) = name.to_str().and_then(|text| text.strip_prefix("s3://")) else {
+        let Some(address) = name.to_str().filter(|_| is_in_s3(name)) else {
             return Ok(Self::Local(PathBuf::from(name)));
         };
-        match address.split_once('/') {
-            Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
-                Ok(Self::Object(ObjectRef::new(bucket, key)))
-            }
-            Some(_) | None => {
-                let message = format!("s3://{address} names no object; write s3://bucket/key");
+        match bucket_and_key(address) {
+            (Some(bucket), key) => Ok(Self::Object(ObjectRef::new(bucket, key))),
+            (None, _) => {
+                let message = format!("{address} names no object; write s3://bucket/key");
                 Err(Error::new(ErrorKind::EventInvalid, message))
             }
         }

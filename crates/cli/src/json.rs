@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use crate::table::printable;
 
-/// A text for the terminal; empty if there is none.
+/// The text of a value for the terminal. Empty if the value is not a text.
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().map(printable).unwrap_or_default()
 }
 
-/// The items of a list; none if the value is no list.
+/// The items of a list. Empty if the value is not a list.
 pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }

@@ -292,7 +292,7 @@ impl Loader<'_> {
 }
 
 fn no_object(name: &str) -> Error {
-    Error::new(ErrorKind::SourceMissing, format!("there is no object to load below or matching {name}"))
+    Error::new(ErrorKind::SourceMissing, format!("{name} matches no object"))
         .advised("check the name; a name that ends in / means all objects below it, and * is a pattern")
 }
 

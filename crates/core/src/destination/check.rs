@@ -60,7 +60,7 @@ pub(super) fn check_field<'a, S, E: Default + PartialEq>(
     Ok(value)
 }
 
-/// What a text may need that stands for a missing value.
+/// The advice for a text that may mean a missing value.
 const NULL_VALUES_ADVICE: &str = "if it means NULL, set NULL_VALUES to it and to the other texts that mean NULL";
 
 /// Whether a text is one of those with which people and programs write that a value is missing.

@@ -328,7 +328,7 @@ fn gone(context: &Context, object: &ObjectRef) -> Report {
     info!(%object, "the object is gone: an earlier delivery moved it, or it was deleted");
     let reason = match context.operator {
         // The name may be mistyped.
-        Operator::Present => format!("there is no object {object}; if it was loaded before, it has moved"),
+        Operator::Present => format!("the object {object} does not exist; if it was loaded before, it has moved"),
         Operator::Absent => "the object is gone: moved by an earlier delivery, or deleted".to_owned(),
     };
     Report::new(object.clone(), Outcome::Skipped).because(reason)

@@ -6,7 +6,7 @@ use crate::policy::{Action, policy};
 /// The reader of the errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
-    /// Nobody waits for the result: functions and tasks.
+    /// Functions and tasks, whose errors go to logs and alarms.
     Absent,
     /// A person has started a command in a terminal.
     Present,
@@ -46,7 +46,7 @@ mod tests {
             assert_eq!(Operator::Absent.action_after(*kind), policy(*kind).action, "{kind}");
         }
         assert_eq!(Operator::Present.action_after(ErrorKind::KeyRefused), Action::Fail);
-        // A database that goes down during a load is no mistake of the person.
+        // A database that goes down during a load is not a mistake of the person.
         assert_eq!(Operator::Present.action_after(ErrorKind::Unreachable), Action::FallBack);
         assert_eq!(Operator::Present.action_after(ErrorKind::FileBroken), Action::Reject);
     }

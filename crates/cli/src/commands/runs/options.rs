@@ -41,7 +41,11 @@ impl RunsOptions {
     /// # Errors
     /// As [`list`](Self::list).
     pub(super) async fn find(&self, session: &Session, run: &str, limit: usize) -> Result<List<Run>> {
-        let (_, run) = bucket_and_key(run);
+        if let (Some(bucket), key) = bucket_and_key(run) {
+            // Another bucket may have the same key.
+            let options = Self { target: self.target.in_bucket(Some(bucket)), ..self.clone() };
+            return options.list(session, json!({"key": key, "limit": limit})).await;
+        }
         if is_id(run) {
             return self.list(session, json!({"id": run, "limit": limit})).await;
         }
