@@ -100,6 +100,8 @@ async fn addresses_of_objects_are_accepted_where_keys_are() -> Result<()> {
     assert_eq!(status["state"], json!("loaded"), "{status}");
     let shown = spillway(&elsewhere, &["runs", "show", &address, "--json"]).await?.ensure_code(0)?.json()?;
     assert_eq!(shown["items"][0]["key"], json!("uploads/orders.csv"), "{shown}");
+    // The same key in another bucket is another object.
+    spillway(&settings, &["runs", "show", "s3://other-bucket/uploads/orders.csv"]).await?.ensure_code(1)?;
     spillway(&settings, &["config", "show", &address]).await?.ensure_code(0)?;
     // A plan reads what a load reads.
     let moved = account.keys("processed/").await?.remove(0);
